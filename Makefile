@@ -1,0 +1,91 @@
+# `make help` says what each target does.
+
+PYTHON ?= python3
+# The system's own client first: a second one further up in PATH may lack the plugin that builds.
+DOCKER ?= $(firstword $(wildcard /usr/bin/docker) docker)
+IMAGE ?= abdomen-cascade
+BASE_IMAGE ?= python:3.11-slim-bookworm
+# Index that holds PyTorch's CPU wheels; empty: pip's own configuration decides. See README.md.
+TORCH_INDEX ?=
+# The phantom that `make run` makes: voxels and mm along x, y and z.
+PHANTOM ?= --size 256x256x120 --spacing 1.5x1.5x3
+# Options for every `docker build`, for networks with rules of their own.
+DOCKER_BUILD_OPTIONS ?=
+
+# The container tests use the same client and base image.
+export DOCKER BASE_IMAGE
+
+BIN := .venv/bin
+APP := $(BIN)/python -m app
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check export image benchmark lock clean
+
+help: ## Say what each target does
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(BIN)/.dev ## Make .venv with all that working on the code needs (torch included)
+
+run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are none) into outputs/
+	@mkdir -p inputs outputs; scans=inputs; code=0; \
+	if ! ls inputs | grep -qiE '\.(nii|nii\.gz|mha|nrrd)$$'; then \
+	    echo "No scans in inputs/: making a phantom"; scans=demo; \
+	    [ -e demo/phantom_0000.nii.gz ] || { mkdir -p demo/labels && $(APP) synthesize $(PHANTOM) \
+	        --output demo/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
+	fi; \
+	$(APP) predict --input $$scans --output outputs || code=$$?; \
+	[ $$code -gt 1 ] || $(APP) preview --input $$scans --output outputs; exit $$code
+
+test: $(BIN)/.dev ## Run all tests; container tests too where a Docker engine answers
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
+	$(APP) export
+
+image: ## Build the container image (it converts the checkpoints again)
+	@for wheel in $(wildcard $(PIP_FIND_LINKS)/torch-*.whl); do cp -u "$$wheel" wheels/; done
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_OPTIONS) \
+	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	    $(if $(PIP_CERT),--secret id=ca$(comma)src=$(PIP_CERT)) \
+	    --tag $(IMAGE):$(VERSION) --tag $(IMAGE):latest .
+
+benchmark: $(BIN)/.run ## Time the image on two phantom sizes and check its memory against 8 GB
+	@if $(DOCKER) info >/dev/null 2>&1; then $(MAKE) image; \
+	    else echo "No Docker engine answers: timing this installation instead"; fi
+	$(APP) benchmark --docker $(DOCKER) --image $(IMAGE):latest --phantoms demo/benchmark
+
+lock: $(BIN)/.dev ## Pin the newest versions that pyproject.toml allows in requirements/
+	$(PIP) pip-tools
+	requirements/lock.sh $(BIN)/pip-compile --upgrade
+
+clean: ## Remove all that the other targets made, results in outputs/ excepted
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	    benchmark.json demo wheels/*.whl
+	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+comma := ,
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# Empty marker files: an install is redone only when its requirements change.
+$(BIN)/.run: requirements/run.txt | $(BIN)/python
+	@echo "Installing what running needs into .venv (once; about 150 MB to download)"
+	$(PIP) -r requirements/run.txt
+	@touch $@
+
+$(BIN)/.dev: requirements/dev.txt | $(BIN)/python
+	@echo "Installing what working on the code needs into .venv (once; PyTorch is large)"
+	$(PIP) $(TORCH_OPTIONS) -r requirements/dev.txt
+	@touch $@ $(BIN)/.run

@@ -1,0 +1,124 @@
+"""Open a weights folder and refuse what does not belong together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
+from app.config import PREPROCESSING_VERSION, PhaseConfig
+from app.errors import WeightsError
+from app.labels import CLASS_NAMES
+from app.manifest import MANIFEST_NAME, MODEL_NAME, MODEL_WEIGHTS_NAME, Manifest, sha256_of
+
+_CLASS_NAMES = {"locate": ("background", "organs"), "segment": CLASS_NAMES}
+# The locator gives one score, how much more likely organs are than background.
+_NUM_CHANNELS = {"locate": 1, "segment": len(CLASS_NAMES)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One phase, ready to run.
+
+    Parameters
+    ----------
+    config : PhaseConfig
+        Grid and intensities the network was trained with.
+    network : PatchNetwork
+        Scores one patch.
+    """
+
+    config: PhaseConfig
+    network: PatchNetwork
+
+
+def read_manifest(folder: Path, name: str) -> Manifest:
+    """Read and check the manifest of one phase, and the files it speaks of.
+
+    Parameters
+    ----------
+    folder : Path
+        ``weights/<phase>``.
+    name : {"locate", "segment"}
+        The phase that is expected there.
+
+    Returns
+    -------
+    Manifest
+        Agrees with this code and with the files.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing or changed, or the network was made for something else.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error}); run the export first") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    _check_config(path, manifest.config, name)
+    for file_name in (MODEL_NAME, MODEL_WEIGHTS_NAME):
+        _check_file(folder / file_name, manifest.files.get(file_name))
+    return manifest
+
+
+def open_phase(
+    folder: Path, name: str, *, threads: int | None = None, precision: Precision = "auto"
+) -> Phase:
+    """Open a weights folder and compile its network.
+
+    Parameters
+    ----------
+    folder : Path
+        ``weights/<phase>``.
+    name : {"locate", "segment"}
+        The phase that is expected there.
+    threads, precision
+        As for :class:`app.cascade.engine.CpuNetwork`.
+
+    Returns
+    -------
+    Phase
+        Ready to run.
+
+    Raises
+    ------
+    WeightsError
+        If the folder does not hold that phase, whole and unchanged.
+    """
+    config = read_manifest(folder, name).config
+    network = CpuNetwork(folder / MODEL_NAME, threads=threads, precision=precision)
+    if network.patch_shape != config.patch_shape or network.num_channels != _NUM_CHANNELS[name]:
+        raise WeightsError(
+            f"{folder / MODEL_NAME}: patches {network.patch_shape} with {network.num_channels} "
+            f"scores found, {config.patch_shape} with {_NUM_CHANNELS[name]} expected"
+        )
+    return Phase(config=config, network=network)
+
+
+def _check_config(path: Path, config: PhaseConfig, name: str) -> None:
+    if config.name != name:
+        raise WeightsError(f"{path}: weights for phase {config.name!r} found, {name!r} expected")
+    if config.preprocessing_version != PREPROCESSING_VERSION:
+        raise WeightsError(
+            f"{path}: trained with preprocessing {config.preprocessing_version}, "
+            f"this program has {PREPROCESSING_VERSION}; use matching weights"
+        )
+    if config.class_names != _CLASS_NAMES[name]:
+        raise WeightsError(
+            f"{path}: classes {config.class_names} found, {_CLASS_NAMES[name]} expected"
+        )
+
+
+def _check_file(path: Path, expected: str | None) -> None:
+    if expected is None:
+        raise WeightsError(f"{path}: the manifest gives no checksum; export again")
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing; run the export first")
+    found = sha256_of(path)
+    if found != expected:
+        raise WeightsError(
+            f"{path}: SHA-256 {found} found, {expected} expected; the file was changed, "
+            "restore it or export again"
+        )

@@ -1,0 +1,180 @@
+"""Compile a network for this CPU and run patches through it.
+
+The only file that imports OpenVINO.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Protocol, TypeAlias, cast
+
+from app.errors import UsageError, WeightsError
+from app.imaging.geometry import FloatVolume, IndexZYX
+
+# On import, OpenVINO's converter reports usage over the network and writes to the
+# home folder. Where this package cannot be found it uses a silent stand-in.
+sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
+
+import openvino as ov  # noqa: E402
+
+INPUT_NAME = "patch"
+"""Name of the network's input, of static shape (1, 1, Z, Y, X)."""
+
+Precision: TypeAlias = Literal["auto", "f32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "f32", "bf16")
+
+_TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+
+
+class PatchNetwork(Protocol):
+    """A network that scores one patch at a time."""
+
+    @property
+    def patch_shape(self) -> IndexZYX:
+        """Size of a patch, in voxels."""
+
+    @property
+    def num_channels(self) -> int:
+        """Number of scores per voxel."""
+
+    def run(self, patch: FloatVolume) -> FloatVolume:
+        """Score a patch of shape (Z, Y, X).
+
+        The result has shape (C, Z, Y, X) and is valid until the next call.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuFeatures:
+    """What this CPU offers.
+
+    Parameters
+    ----------
+    name : str
+        As the CPU calls itself.
+    threads : int
+        Threads this process may use.
+    capabilities : tuple of str
+        Number formats that run faster than by emulation.
+    """
+
+    name: str
+    threads: int
+    capabilities: tuple[str, ...]
+
+    @property
+    def precision(self) -> Literal["f32", "bf16"]:
+        """What ``auto`` picks: bfloat16 where the CPU computes in it, else float32."""
+        return "bf16" if "BF16" in self.capabilities else "f32"
+
+
+def cpu_features() -> CpuFeatures:
+    """Ask OpenVINO what this CPU offers."""
+    core = ov.Core()
+    return CpuFeatures(
+        name=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+        threads=available_threads(),
+        capabilities=tuple(sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+    )
+
+
+def engine_version() -> str:
+    """Give the version of OpenVINO."""
+    return str(ov.get_version())
+
+
+def resolve_precision(precision: Precision) -> Literal["f32", "bf16"]:
+    """Turn ``auto`` into what this CPU is best at."""
+    return cpu_features().precision if precision == "auto" else precision
+
+
+def available_threads() -> int:
+    """Count the processors this process may use, a container's CPU quota included."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        allowed = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return allowed
+
+
+class CpuNetwork:
+    """A compiled network.
+
+    Parameters
+    ----------
+    model_path : Path
+        The IR's ``model.xml``; ``model.bin`` lies beside it.
+    threads : int, optional
+        Threads to compute with; by default all that are available.
+    precision : {"auto", "f32", "bf16"}
+        Number format of the computation.
+
+    Raises
+    ------
+    WeightsError
+        If the IR cannot be read or is not a network over single patches.
+    UsageError
+        If ``threads`` is not positive.
+    """
+
+    def __init__(
+        self, model_path: Path, *, threads: int | None = None, precision: Precision = "auto"
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be at least 1, got {threads}")
+        core = ov.Core()
+        # No compiled blobs on disk: the file system may be read-only.
+        core.set_property({"CACHE_DIR": ""})
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or available_threads(),
+            "INFERENCE_PRECISION_HINT": _TYPES[resolve_precision(precision)],
+        }
+        try:
+            compiled = core.compile_model(core.read_model(model_path), "CPU", settings)
+            shape = tuple(compiled.input(INPUT_NAME).shape)
+            scores_shape = tuple(compiled.output(0).shape)
+        except RuntimeError as error:
+            raise WeightsError(f"{model_path}: not a usable network ({error})") from error
+        if len(shape) != 5 or shape[:2] != (1, 1) or scores_shape[2:] != shape[2:]:
+            raise WeightsError(
+                f"{model_path}: input {shape} and output {scores_shape} found, "
+                "(1, 1, Z, Y, X) and (1, C, Z, Y, X) expected"
+            )
+        self._request = compiled.create_infer_request()
+        self._patch_shape: IndexZYX = (shape[2], shape[3], shape[4])
+        self._num_channels = int(scores_shape[1])
+
+    @property
+    def patch_shape(self) -> IndexZYX:
+        """Size of a patch, in voxels."""
+        return self._patch_shape
+
+    @property
+    def num_channels(self) -> int:
+        """Number of scores per voxel."""
+        return self._num_channels
+
+    def run(self, patch: FloatVolume) -> FloatVolume:
+        """Score one patch.
+
+        Parameters
+        ----------
+        patch : (Z, Y, X) array of float32, C-contiguous
+            What :func:`app.imaging.preprocess.network_input` makes.
+
+        Returns
+        -------
+        (C, Z, Y, X) array of float32
+            A view that the next call overwrites.
+        """
+        outputs = self._request.infer(
+            {INPUT_NAME: patch[None, None]}, share_inputs=True, share_outputs=True
+        )
+        return cast("FloatVolume", outputs[0][0])

@@ -1,0 +1,140 @@
+"""Phase one: find the abdomen on a coarse copy of the whole scan."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from app.cascade.bundle import Phase
+from app.cascade.patches import score_volume
+from app.imaging.components import main_region
+from app.imaging.crop import bounding_box, box_on_grid, widen
+from app.imaging.geometry import BoolVolume, Box, Geometry, IndexZYX, SpacingZYX
+from app.imaging.preprocess import network_input
+from app.imaging.resample import resampled_shape
+from app.imaging.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+MARGIN_MM: SpacingZYX = (20.0, 15.0, 15.0)
+"""Room around the organs found, (z, y, x): slices are what phase one errs on most."""
+
+LEAST_ABDOMEN_MM3 = 20_000.0
+"""A main component smaller than this (20 ml) is noise, not an abdomen."""
+
+COMPANION_MM3 = 5_000.0
+COMPANION_GAP_MM = 40.0
+"""Further components of 5 ml or more are kept up to this gap along z."""
+
+WINDOW_MARGIN_MM = 12.0
+"""How far from phase one's foreground a phase-two patch may still find an organ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abdomen:
+    """Where phase one found the organs.
+
+    Parameters
+    ----------
+    box : Box
+        In the scan's own voxels, margin included.
+    geometry : Geometry
+        The scan's grid.
+    foreground : (Z', Y', X') array of bool
+        Where an organ may be, on the coarse grid that shares the scan's center.
+    spacing_mm : (z, y, x) floats
+        Spacing of ``foreground``, in mm.
+    """
+
+    box: Box
+    geometry: Geometry
+    foreground: BoolVolume
+    spacing_mm: SpacingZYX
+
+
+def locate(scan: Volume, phase: Phase, *, least_region_mm: SpacingZYX) -> Abdomen | None:
+    """Find the box around the abdominal organs.
+
+    Parameters
+    ----------
+    scan : Volume of int16
+        The whole scan in HU, in canonical orientation.
+    phase : Phase
+        The locator.
+    least_region_mm : (z, y, x) floats
+        The box is grown to this size where the scan allows: phase two reads
+        whole patches, and real surroundings are better than padding.
+
+    Returns
+    -------
+    Abdomen or None
+        None if the scan shows no abdominal organs.
+    """
+    coarse = network_input(scan, phase.config)
+    scored = score_volume(coarse, phase.network, phase.config.overlap)
+    organs = main_region(
+        scored.logits[0] > 0,
+        phase.config.spacing_mm,
+        least_mm3=LEAST_ABDOMEN_MM3,
+        companion_mm3=COMPANION_MM3,
+        gap_mm=COMPANION_GAP_MM,
+    )
+    logger.debug("locate: grid %s, %d patches", coarse.shape, scored.num_run)
+    if not organs.any():
+        return None
+    spacing_mm = scan.geometry.spacing_mm
+    box = box_on_grid(
+        bounding_box(organs, phase.config.spacing_mm),
+        organs.shape,
+        phase.config.spacing_mm,
+        scan.geometry.shape,
+        spacing_mm,
+        MARGIN_MM,
+    )
+    least_shape = resampled_shape((1, 1, 1), least_region_mm, spacing_mm)
+    return Abdomen(
+        box=widen(box, least_shape, scan.geometry.shape),
+        geometry=scan.geometry,
+        foreground=_dilate(organs, phase.config.spacing_mm),
+        spacing_mm=phase.config.spacing_mm,
+    )
+
+
+def may_hold_organs(abdomen: Abdomen, patch: Box, shape: IndexZYX, spacing_mm: SpacingZYX) -> bool:
+    """Tell whether phase one saw anything where a patch of phase two lies.
+
+    Parameters
+    ----------
+    abdomen : Abdomen
+        What phase one found.
+    patch : Box
+        On phase two's grid of the abdomen's box.
+    shape, spacing_mm : (z, y, x)
+        Size and spacing of that grid.
+
+    Returns
+    -------
+    bool
+        False if the patch can be left out.
+    """
+    scan_shape, scan_spacing_mm = abdomen.geometry.shape, abdomen.geometry.spacing_mm
+    in_region = box_on_grid(patch, shape, spacing_mm, abdomen.box.shape, scan_spacing_mm)
+    z, y, x = (np.asarray(in_region.start) + abdomen.box.start).tolist()
+    depth, height, width = in_region.shape
+    in_scan = Box(start=(z, y, x), stop=(z + depth, y + height, x + width))
+    coarse = box_on_grid(
+        in_scan,
+        scan_shape,
+        scan_spacing_mm,
+        abdomen.foreground.shape,
+        abdomen.spacing_mm,
+    )
+    return bool(abdomen.foreground[coarse.slices].any())
+
+
+def _dilate(organs: BoolVolume, spacing_mm: SpacingZYX) -> BoolVolume:
+    reach = [round(WINDOW_MARGIN_MM / step_mm) for step_mm in spacing_mm]
+    structure = np.ones([2 * voxels + 1 for voxels in reach], bool)
+    near: BoolVolume = ndimage.binary_dilation(organs, structure)
+    return near

@@ -1,0 +1,298 @@
+"""What a scan will need, what the cap allows, and what was really used.
+
+The plan is made from the file's header, before voxels are loaded. It adds up
+the arrays that live at the same time in each step; the measured peak in
+``run.json`` shows how well it does.
+"""
+
+import math
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.config import PhaseConfig
+from app.errors import MemoryLimitError, UsageError
+from app.imaging.geometry import IndexZYX, SpacingZYX
+from app.imaging.io import ScanHeader
+from app.imaging.orientation import nearest_orientation, turn_geometry
+from app.imaging.resample import resampled_shape
+
+KIB = 1024
+MIB = 1024**2
+GIB = 1024**3
+
+DEFAULT_LIMIT_BYTES = 8 * GIB
+"""The method's promise: a laptop with 8 GB."""
+
+PROGRAM_BYTES = 350 * MIB
+"""Interpreter, libraries and both compiled networks; measured, rounded up."""
+
+NETWORK_BYTES = 400 * MIB
+"""What the larger network needs while it computes a patch; measured in f32, rounded up."""
+
+LARGE_REGION_MM: SpacingZYX = (500.0, 300.0, 400.0)
+"""Box assumed before phase one has run; 95 % of 250 published cases are smaller."""
+
+_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB}
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+# A version 1 group without a limit reports a number near 2**63.
+_NO_LIMIT_BYTES = 2**60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """How much memory each step will need.
+
+    Parameters
+    ----------
+    steps : dict of str to int
+        Bytes in use at the height of each step, program included.
+    limit_bytes : int
+        What is allowed.
+    """
+
+    steps: dict[str, int]
+    limit_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of the hungriest step."""
+        return max(self.steps.values())
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``8GiB``, ``8g``, ``512M`` or ``1073741824``.
+
+    Units are powers of 1024, as in ``docker run -m``.
+
+    Parameters
+    ----------
+    text : str
+        A positive number and an optional unit.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    UsageError
+        If the text is no such size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?\s*", text.lower())
+    num_bytes = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if num_bytes <= 0:
+        raise UsageError(f"{text!r} is no memory size; write for example 8GiB or 512MiB")
+    return num_bytes
+
+
+def memory_limit(asked_bytes: int | None = None) -> int:
+    """Find how much memory may be used.
+
+    Parameters
+    ----------
+    asked_bytes : int, optional
+        What the user asked for; wins over everything else.
+
+    Returns
+    -------
+    int
+        Bytes: as asked, else the container's own limit, else 8 GiB or what the
+        machine has, if that is less.
+    """
+    if asked_bytes is not None:
+        return asked_bytes
+    installed = _kib_field(Path("/proc/meminfo"), "MemTotal") or DEFAULT_LIMIT_BYTES
+    return min(container_limit() or DEFAULT_LIMIT_BYTES, installed)
+
+
+def container_limit(
+    root: Path = _CGROUP_ROOT, membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Read the tightest memory limit of the control groups around this process.
+
+    Parameters
+    ----------
+    root : Path
+        Where control groups are mounted.
+    membership : Path
+        The file that says which groups this process is in.
+
+    Returns
+    -------
+    int or None
+        Bytes; None if there is no limit.
+    """
+    found = [
+        value
+        for folder in _group_folders(root, membership)
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (value := _number_in(folder / name)) is not None and value < _NO_LIMIT_BYTES
+    ]
+    return min(found, default=None)
+
+
+def container_peak(
+    root: Path = _CGROUP_ROOT, membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Read the highest memory use of this process's control group, page cache included.
+
+    Returns
+    -------
+    int or None
+        Bytes since the group was made; None where the system does not say.
+    """
+    for folder in _group_folders(root, membership):
+        for name in ("memory.peak", "memory.max_usage_in_bytes"):
+            if (value := _number_in(folder / name)) is not None:
+                return value
+    return None
+
+
+def process_peak() -> int:
+    """Give the highest memory use (resident set) of this process since the last reset.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    peak = _kib_field(Path("/proc/self/status"), "VmHWM")
+    if peak is not None:
+        return peak
+    unit = 1 if sys.platform == "darwin" else KIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_process_peak() -> None:
+    """Start measuring the process's peak afresh, where the system allows it.
+
+    Elsewhere :func:`process_peak` goes on giving the peak since the start.
+    """
+    try:
+        # 5 is the kernel's code for "reset the peak resident set size".
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def plan_memory(
+    header: ScanHeader,
+    *,
+    locate: PhaseConfig,
+    segment: PhaseConfig,
+    limit_bytes: int,
+    region_mm: SpacingZYX | None = None,
+) -> MemoryPlan:
+    """Estimate what a scan needs, from its header alone.
+
+    Parameters
+    ----------
+    header : ScanHeader
+        Size, spacing and pixel type of the file.
+    locate, segment : PhaseConfig
+        The two phases.
+    limit_bytes : int
+        What is allowed.
+    region_mm : (z, y, x) floats, optional
+        Size of the located box, once it is known; a large one by default.
+
+    Returns
+    -------
+    MemoryPlan
+        By step.
+
+    Raises
+    ------
+    MemoryLimitError
+        If the scan does not fit.
+    """
+    geometry = turn_geometry(header.geometry, nearest_orientation(header.geometry))
+    voxels = math.prod(geometry.shape)
+    scan = 2 * voxels
+    # The reader holds the file's voxels twice for a moment.
+    reading = 2 * header.bytes_per_voxel * voxels
+    converting = 0 if header.bytes_per_voxel == 2 else (2 + header.bytes_per_voxel) * voxels
+    depth, height, width = (
+        min(size, most)
+        for size, most in zip(geometry.extent_mm, region_mm or LARGE_REGION_MM, strict=True)
+    )
+    fine = resampled_shape((1, 1, 1), (depth, height, width), segment.spacing_mm)
+    coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
+    scores = _score_bytes(fine, segment.patch_shape, len(segment.class_names))
+    steps = {
+        "read": max(reading, converting),
+        "locate": scan
+        + max(
+            _resample_bytes(geometry.shape[0], coarse),
+            _score_bytes(coarse, locate.patch_shape, 1) + NETWORK_BYTES,
+        ),
+        "segment": scan
+        + max(
+            _resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine),
+            scores + NETWORK_BYTES,
+        ),
+        # The label map, and once more as the image that is written.
+        "restore": scores + 2 * voxels,
+    }
+    plan = MemoryPlan(
+        steps={name: PROGRAM_BYTES + num_bytes for name, num_bytes in steps.items()},
+        limit_bytes=limit_bytes,
+    )
+    if plan.peak_bytes > limit_bytes:
+        raise MemoryLimitError(
+            f"{header.path}: needs about {plan.peak_bytes / GIB:.1f} GiB, "
+            f"{limit_bytes / GIB:.1f} GiB are allowed; raise --memory-limit (and the "
+            "container's own limit) or crop the scan to the abdomen"
+        )
+    return plan
+
+
+def _resample_bytes(num_slices: int, new_shape: IndexZYX) -> int:
+    """Bytes for resampling: every slice shrunk in-plane, and the result."""
+    return 4 * (num_slices + 2 * new_shape[0]) * new_shape[1] * new_shape[2]
+
+
+def _score_bytes(shape: IndexZYX, patch_shape: IndexZYX, num_channels: int) -> int:
+    """Bytes for the input, float16 scores, and float32 sums for one row of patches."""
+    depth = min(shape[0], patch_shape[0])
+    per_column = 4 * shape[0] + num_channels * (2 * shape[0] + 4 * depth)
+    return per_column * shape[1] * shape[2]
+
+
+def _group_folders(root: Path, membership: Path) -> Iterator[Path]:
+    """Give this process's memory control groups, innermost first."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "memory" if controllers else root
+        # Inside a container the path is often that of the host and does not exist.
+        for folder in [base / group.lstrip("/"), *(base / group.lstrip("/")).parents]:
+            if folder == base or base in folder.parents:
+                yield folder
+
+
+def _number_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _kib_field(path: Path, name: str) -> int | None:
+    """Read a field such as ``VmHWM:  1234 kB``, in bytes."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    match = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(match[1]) * KIB if match else None

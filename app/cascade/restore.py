@@ -1,0 +1,178 @@
+"""From class scores back to labels on the scan's own grid, slab by slab."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, sparse
+
+from app.cascade.segment import ClassScores
+from app.imaging.components import find_specks
+from app.imaging.geometry import FloatVolume, LabelVolume
+from app.imaging.io import Source
+from app.imaging.resample import linear_weights
+
+SLAB_SLICES = 16
+"""Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
+
+
+def restore(scores: ClassScores, source: Source) -> LabelVolume:
+    """Label every voxel of the scan.
+
+    Pieces too small to believe are taken back first. Then the scores, not the
+    labels, are interpolated to the scan's grid, so that borders between organs
+    come out smooth; each voxel gets the class with the highest score.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        Changed in place where pieces are taken back.
+    source : Source
+        How the scan lay on disk.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        Label map of the whole scan in canonical orientation; background outside
+        the box.
+    """
+    coarse_labels = best_class(scores.logits)
+    take_back_specks(scores, coarse_labels)
+    label_map = source.blank_label_map()
+    weights = [
+        linear_weights(num_out, step_out, num_in, step_in)
+        for num_out, step_out, num_in, step_in in zip(
+            scores.box.shape,
+            source.geometry.spacing_mm,
+            coarse_labels.shape,
+            scores.spacing_mm,
+            strict=True,
+        )
+    ]
+    label_region(scores.logits, coarse_labels, weights, label_map[scores.box.slices])
+    return label_map
+
+
+def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
+    """Find the class with the highest score at every voxel.
+
+    Parameters
+    ----------
+    logits : (C, Z, Y, X) array of float16
+        On a coarse grid.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        The first class wins a tie.
+    """
+    labels = np.zeros(logits.shape[1:], np.uint8)
+    best = logits[0].astype(np.float32)
+    for value in range(1, len(logits)):
+        challenger = logits[value].astype(np.float32)
+        labels[challenger > best] = value
+        np.maximum(best, challenger, out=best)
+    return labels
+
+
+def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> None:
+    """Give pieces too small to believe to the second-best class, in place.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        Where a piece is taken back its class becomes the least likely one.
+    coarse_labels : (Z', Y', X') array of uint8
+        Best class of ``scores``; follows the change.
+    """
+    specks = find_specks(coarse_labels, scores.spacing_mm)
+    columns = scores.logits[:, specks]
+    columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
+    scores.logits[:, specks] = columns
+    coarse_labels[specks] = columns.argmax(axis=0)
+
+
+def label_region(
+    logits: npt.NDArray[np.float16],
+    coarse_labels: LabelVolume,
+    weights: Sequence[sparse.csr_array],
+    region: LabelVolume,
+) -> None:
+    """Interpolate class scores and write the best class, in place.
+
+    Each class is interpolated only around the voxels where it is best on the
+    coarse grid: elsewhere it does not win.
+
+    Parameters
+    ----------
+    logits : (C, Z', Y', X') array of float16
+        Scores on the coarse grid.
+    coarse_labels : (Z', Y', X') array of uint8
+        Best class of ``logits``.
+    weights : three sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
+        Interpolation along each axis, rows sum to 1.
+    region : (Z, Y, X) array of uint8
+        Background; becomes the label map.
+    """
+    for start in range(0, len(region), SLAB_SLICES):
+        slab = slice(start, min(start + SLAB_SLICES, len(region)))
+        planes = _columns_of(weights[0][slab])
+        along_z = weights[0][slab, planes]
+        _label_slab(logits[:, planes], coarse_labels[planes], (along_z, *weights[1:]), region[slab])
+
+
+def _label_slab(
+    logits: npt.NDArray[np.float16],
+    coarse_labels: LabelVolume,
+    weights: Sequence[sparse.csr_array],
+    labels: LabelVolume,
+) -> None:
+    """Do the work of :func:`label_region` for a few slices."""
+    parts = ndimage.find_objects(coarse_labels)
+    if not parts:
+        return
+    along_z, along_y, along_x = weights
+    best = _interpolate(logits[0], along_z, along_y, along_x)
+    for value, part in enumerate(parts, start=1):
+        if part is None:
+            continue
+        rows_y, rows_x = _rows_drawing_on(along_y, part[1]), _rows_drawing_on(along_x, part[2])
+        columns_y, columns_x = _columns_of(along_y[rows_y]), _columns_of(along_x[rows_x])
+        challenger = _interpolate(
+            logits[value][:, columns_y, columns_x],
+            along_z,
+            along_y[rows_y, columns_y],
+            along_x[rows_x, columns_x],
+        )
+        so_far = best[:, rows_y, rows_x]
+        labels[:, rows_y, rows_x][challenger > so_far] = value
+        np.maximum(so_far, challenger, out=so_far)
+
+
+def _rows_drawing_on(matrix: sparse.csr_array, columns: slice) -> slice:
+    """Find the rows that draw on any of some columns."""
+    rows = np.flatnonzero(matrix[:, columns].sum(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
+
+
+def _columns_of(matrix: sparse.csr_array) -> slice:
+    """Find the columns that a matrix draws on."""
+    if matrix.nnz == 0:
+        return slice(0, 0)
+    return slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
+
+
+def _interpolate(
+    logits: npt.NDArray[np.float16],
+    along_z: sparse.csr_array,
+    along_y: sparse.csr_array,
+    along_x: sparse.csr_array,
+) -> FloatVolume:
+    """Interpolate one class along z, then y, then x; the coarse axes are the short ones."""
+    depth, height, width = along_z.shape[0], along_y.shape[0], along_x.shape[0]
+    planes = along_z @ logits.reshape(len(logits), -1).astype(np.float32)
+    fine = np.empty((depth, height, width), np.float32)
+    for plane, out in zip(planes.reshape(depth, *logits.shape[1:]), fine, strict=True):
+        rows = along_y @ plane
+        out[...] = (along_x @ np.ascontiguousarray(rows.T)).T
+    return fine

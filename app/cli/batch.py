@@ -1,0 +1,288 @@
+"""Run the cascade over many scans and keep the record of it."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app import __version__
+from app.cascade.engine import cpu_features
+from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
+from app.cascade.pipeline import Cascade, CaseReport, open_cascade, segment_scan
+from app.cli.info import versions
+from app.errors import CascadeError, OutputError, UsageError
+from app.imaging.io import SCAN_SUFFIXES, atomic_path
+
+logger = logging.getLogger(__name__)
+
+RECORD_NAME = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One scan and the label map it is to become.
+
+    Parameters
+    ----------
+    name : str
+        The scan's name without channel number and suffix.
+    scan_path, label_path : Path
+        Where it comes from and where it goes.
+    num_bytes : int
+        Size of the scan's file, to guess the time left by.
+    """
+
+    name: str
+    scan_path: Path
+    label_path: Path
+    num_bytes: int
+
+
+def run_batch(arguments: argparse.Namespace) -> int:
+    """Segment every scan of a folder, whatever becomes of the others.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As described by :mod:`app.cli.predict`.
+
+    Returns
+    -------
+    int
+        0 if every scan was segmented, else 1.
+    """
+    asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
+    cases = find_cases(arguments.input, arguments.output)
+    prepare_folder(arguments.output)
+    limit_bytes = memory_limit(asked_bytes)
+    cpu = cpu_features()
+    precision = cpu.precision if arguments.precision == "auto" else arguments.precision
+    cascade = open_cascade(
+        arguments.weights,
+        memory_limit_bytes=limit_bytes,
+        threads=arguments.threads,
+        precision=precision,
+    )
+    record: dict[str, Any] = {
+        "version": __version__,
+        "versions": versions(),
+        "cpu": cpu.name,
+        "threads": arguments.threads or cpu.threads,
+        "precision": precision,
+        "memory_limit_mib": round(limit_bytes / MIB),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "num_cases": len(cases),
+        "cases": [],
+    }
+    _say(
+        f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
+        f"memory limit {limit_bytes / GIB:.1f} GiB"
+    )
+    started = time.perf_counter()
+    for index, case in enumerate(cases, start=1):
+        entry = run_case(case, cascade)
+        record["cases"].append(entry)
+        peak = container_peak()
+        record["container_peak_mib"] = None if peak is None else round(peak / MIB)
+        write_record(record, arguments.output)
+        left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
+        _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
+    num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
+    if num_failed:
+        _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")
+    return 1 if num_failed else 0
+
+
+def find_cases(source: Path, output: Path) -> list[Case]:
+    """List the scans to segment, by name.
+
+    Parameters
+    ----------
+    source : Path
+        A scan, or a folder of scans; hidden files and other types are left out.
+    output : Path
+        Folder for the label maps.
+
+    Returns
+    -------
+    list of Case
+        At least one.
+
+    Raises
+    ------
+    UsageError
+        If there is no scan, two scans would become the same label map, or a
+        label map would replace its scan.
+    """
+    if source.is_dir():
+        paths = sorted(path for path in source.iterdir() if _is_scan(path))
+        if not paths:
+            raise UsageError(
+                f"--input {source}: no scans found; expected files ending in "
+                f"{', '.join(SCAN_SUFFIXES)}"
+            )
+    elif source.exists():
+        paths = [source]
+    else:
+        raise UsageError(f"--input {source}: no such file or folder")
+    cases: dict[str, Case] = {}
+    for path in paths:
+        name = case_name(path)
+        if name in cases:
+            raise UsageError(
+                f"{cases[name].scan_path.name} and {path.name} would both become "
+                f"{name}.nii.gz; put them in different folders"
+            )
+        label_path = output / f"{name}.nii.gz"
+        if label_path.resolve() == path.resolve():
+            raise UsageError(f"{path} would be replaced by its label map; choose another --output")
+        cases[name] = Case(
+            name=name, scan_path=path, label_path=label_path, num_bytes=path.stat().st_size
+        )
+    return list(cases.values())
+
+
+def case_name(path: Path) -> str:
+    """Name a scan: its file name without the channel number 0000 and the suffix."""
+    lowered = path.name.lower()
+    suffix = next((end for end in SCAN_SUFFIXES if lowered.endswith(end)), path.suffix)
+    return path.name[: len(path.name) - len(suffix)].removesuffix("_0000")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make sure that results can be written before any work is done.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist; then it belongs to the owner of the folder it
+        is made in.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or cannot be made or written to.
+    """
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            hand_over(path)
+        probe = folder / f".partial-{os.getpid()}-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--output {folder}: cannot be written to ({error.strerror}); "
+            "give a folder that user "
+            f"{_user_id()} may write to"
+        ) from error
+
+
+def hand_over(path: Path) -> None:
+    """Give a new file to the owner of its folder, if we are root and may do so."""
+    if _user_id() != 0:
+        return
+    owner = path.parent.stat()
+    try:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        logger.warning("%s stays with root: %s", path, error)
+
+
+def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
+    """Segment one scan and turn whatever happens into an entry of the record.
+
+    Parameters
+    ----------
+    case : Case
+        The scan.
+    cascade : Cascade
+        Both networks.
+
+    Returns
+    -------
+    dict
+        Ready for JSON; ``status`` is ``"ok"`` or ``"failed"``.
+    """
+    entry: dict[str, Any] = {
+        "name": case.name,
+        "input": case.scan_path.name,
+        "status": "failed",
+        "error": None,
+    }
+    started = time.perf_counter()
+    report = CaseReport()
+    try:
+        report = segment_scan(case.scan_path, case.label_path, cascade)
+        hand_over(case.label_path)
+        entry |= {"status": "ok", "output": case.label_path.name}
+    except CascadeError as error:
+        entry["error"] = str(error)
+    except Exception as error:  # noqa: BLE001  one bad scan must never end the batch
+        logger.debug("unexpected error", exc_info=True)
+        entry["error"] = f"{case.scan_path}: unexpected {type(error).__name__}: {error}"
+    return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
+
+
+def write_record(record: dict[str, Any], folder: Path) -> None:
+    """Write ``run.json``, whole or not at all."""
+    path = folder / RECORD_NAME
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OutputError as error:
+        # The label maps matter more than the record of them.
+        logger.error("%s", error)  # noqa: TRY400
+        return
+    hand_over(path)
+
+
+def _figures(report: CaseReport) -> dict[str, Any]:
+    return {
+        "seconds": {name: round(seconds, 3) for name, seconds in report.seconds.items()},
+        "planned_mib": round(report.planned_mib),
+        "peak_mib": round(report.peak_mib),
+        "box": None if report.box is None else asdict(report.box),
+        "num_patches": report.num_patches,
+        "num_patches_skipped": report.num_skipped,
+        "volumes_ml": {name: round(ml, 2) for name, ml in report.volumes_ml.items()},
+        "warnings": report.warnings,
+    }
+
+
+def _is_scan(path: Path) -> bool:
+    named_so = path.name.lower().endswith(SCAN_SUFFIXES) and not path.name.startswith(".")
+    return named_so and path.is_file()
+
+
+def _summary(entry: dict[str, Any]) -> str:
+    if entry["status"] != "ok":
+        return f"{entry['name']}: FAILED: {entry['error']}"
+    warned = "".join(f"; warning: {warning}" for warning in entry["warnings"])
+    return f"{entry['name']}: {entry['total_seconds']:.1f} s, peak {entry['peak_mib']} MiB{warned}"
+
+
+def _time_left(done: Sequence[Case], waiting: Sequence[Case], seconds: float) -> str:
+    """Guess from the size of the files how long the rest will take."""
+    if not waiting:
+        return ""
+    rate = seconds / max(1, sum(case.num_bytes for case in done))
+    minutes, left = divmod(round(rate * sum(case.num_bytes for case in waiting)), 60)
+    return f", about {minutes}:{left:02d} left"
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else -1
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,49 @@
+"""Turn checkpoints into the IR that the runtime uses."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from app.cli.predict import DEFAULT_WEIGHTS
+
+HELP = "convert checkpoints to OpenVINO IR and prove both equal"
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=DEFAULT_WEIGHTS,
+        metavar="DIR",
+        help="folder with locate and segment, each holding checkpoint.safetensors and "
+        "training.json (default: the weights that came with the program)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write the IR and manifests (default: beside the checkpoints)",
+    )
+    parser.add_argument(
+        "--phase", choices=("locate", "segment"), help="convert one phase only (default: both)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert the phases one after the other."""
+    from app.export.to_ir import export_phase
+
+    output = arguments.output or arguments.weights
+    for phase in (arguments.phase,) if arguments.phase else ("locate", "segment"):
+        manifest = export_phase(arguments.weights / phase, output / phase)
+        logger.info(
+            "%s: %d parameters, logits differ by at most %.1e, %.4f %% of voxels agree",
+            output / phase,
+            manifest.parameters,
+            manifest.conversion["largest_logit_difference"],
+            100 * manifest.conversion["equal_argmax"],
+        )
+    return 0

@@ -1,0 +1,97 @@
+"""Find the command, set up logging, turn errors into exit codes.
+
+A command is a module of this package, listed in :data:`COMMANDS`, that holds
+``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> int``. Modules import
+the room they work with inside ``run`` only, so that no command pays for another.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+
+from app import __version__
+from app.errors import CascadeError
+
+COMMANDS = ("predict", "preview", "synthesize", "info", "export", "train", "benchmark")
+"""Commands, each in the module of its name, in the order of the help text."""
+
+EXIT_OK = 0
+EXIT_CASE_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows ``python -m app``; by default the process's own.
+
+    Returns
+    -------
+    int
+        Exit code: 0 all good, 1 some case failed, 2 wrong use.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    _set_up_logging(parsed.verbose)
+    try:
+        return int(parsed.run(parsed))
+    except CascadeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"error: the command {parsed.command!r} needs the package {error.name!r}, "
+            "which is not installed here; see the README on setting up for development\n"
+        )
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Segment 13 abdominal organs in CT scans on a plain CPU. Not for clinical use.",
+        epilog="Start with: python -m app predict --input SCANS --output LABELS. "
+        "'python -m app COMMAND --help' explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    # Accepted after the command as well, where people look for it.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v", "--verbose", action="store_true", help="log every step and the shapes in it"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"app.cli.{name}") is None:
+            continue
+        module = importlib.import_module(f"app.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )

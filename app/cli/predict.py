@@ -1,0 +1,57 @@
+"""Segment the abdominal organs in every CT scan of a folder.
+
+The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd) becomes the label map
+X.nii.gz: same grid, same orientation, values 0 to 13. Beside the label maps,
+run.json tells for each scan how it went: seconds, memory, organ volumes, warnings.
+A scan that cannot be segmented is reported and the others go on.
+
+Exit code: 0 all good, 1 some scan failed, 2 wrong use. Not for clinical use.
+"""
+
+import argparse
+from pathlib import Path
+
+HELP = "segment the abdominal organs in every CT scan of a folder"
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+"""The weights that came with the program."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "--input", type=Path, required=True, metavar="DIR|FILE", help="folder of scans, or one scan"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for the label maps"
+    )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        help="refuse scans that would need more, such as 8GiB (default: the container's own "
+        "limit, else 8GiB)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="processor threads (default: all available)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "f32", "bf16"),
+        default="auto",
+        help="number format of the networks; auto takes bf16 where the processor computes in "
+        "it (default: auto)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=DEFAULT_WEIGHTS,
+        metavar="DIR",
+        help="folder with locate and segment (default: the weights that came with the program)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment all scans; see the module's description."""
+    from app.cli.batch import run_batch
+
+    return run_batch(arguments)

@@ -1,0 +1,1 @@
+"""Training cases: where patches come from and how they are varied."""

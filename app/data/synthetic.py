@@ -1,0 +1,267 @@
+"""Training patches from a bank of synthetic bodies, each drawn anew.
+
+A body is stored once as a tissue map. A patch is cut from it at a random place,
+turned, scaled and bent, and only then given the look of a CT scan, so that no
+two patches of a run are alike and none is ever stored.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from app.config import PhaseConfig
+from app.errors import UnreadableScanError
+from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
+from app.imaging.intensity import normalize
+from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render
+from app.synthesis.fields import smooth_field
+from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+
+POINTS_PER_ORGAN = 400
+NEARBY_MM = 60.0
+BEND_MM = 40.0
+"""Distance between the nodes of the elastic deformation, in mm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """One synthetic body and the places patches are cut at.
+
+    Parameters
+    ----------
+    tissues : (Z, Y, X) array of uint8
+        Tissue map, canonical orientation.
+    spacing_mm : (z, y, x) floats
+        Its grid, in mm.
+    organ_points : list of (n, 3) arrays of int
+        Voxels (z, y, x) of each organ that the body has.
+    organ_start, organ_stop : (3,) arrays of int
+        Box around all organs, in voxels.
+    """
+
+    tissues: LabelVolume
+    spacing_mm: SpacingZYX
+    organ_points: list[npt.NDArray[np.int32]]
+    organ_start: npt.NDArray[np.int32]
+    organ_stop: npt.NDArray[np.int32]
+
+
+@lru_cache(maxsize=512)
+def load_body(path: Path) -> Body:
+    """Read a body of the bank.
+
+    Raises
+    ------
+    UnreadableScanError
+        If the file is no tissue map of a bank.
+    """
+    try:
+        with np.load(path) as stored:
+            tissues: LabelVolume = stored["tissues"]
+            z, y, x = (float(step) for step in stored["spacing_mm"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UnreadableScanError(
+            f"{path}: expected a tissue map written by app.synthesis.bank ({error}); build the bank again"
+        ) from error
+    labels = ORGAN_OF_TISSUE[tissues]
+    flat = np.flatnonzero(labels)
+    rng = np.random.default_rng(len(flat))
+    values = labels.reshape(-1)[flat]
+    points = []
+    for value in np.unique(values):
+        chosen = flat[values == value]
+        chosen = rng.choice(chosen, min(len(chosen), POINTS_PER_ORGAN), replace=False)
+        points.append(np.stack(np.unravel_index(chosen, labels.shape), axis=1).astype(np.int32))
+    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
+    return Body(
+        tissues=tissues,
+        spacing_mm=(z, y, x),
+        organ_points=points,
+        organ_start=np.array([part.start for part in boxes], np.int32),
+        organ_stop=np.array([part.stop for part in boxes], np.int32),
+    )
+
+
+def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Turn about the slice axis by up to 15°, about the others by up to 7°."""
+    about_z, about_y, about_x = np.deg2rad(rng.uniform(-1, 1, 3) * (15.0, 7.0, 7.0))
+    cz, sz, cy, sy = np.cos(about_z), np.sin(about_z), np.cos(about_y), np.sin(about_y)
+    cx, sx = np.cos(about_x), np.sin(about_x)
+    turn_z = np.array([[1, 0, 0], [0, cz, -sz], [0, sz, cz]])
+    turn_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    turn_x = np.array([[cx, -sx, 0], [sx, cx, 0], [0, 0, 1]])
+    turned: npt.NDArray[np.float64] = turn_z @ turn_y @ turn_x
+    return turned
+
+
+def cut_patch(
+    body: Body,
+    center: npt.NDArray[np.floating],
+    shape: IndexZYX,
+    spacing_mm: SpacingZYX,
+    rng: np.random.Generator,
+) -> LabelVolume:
+    """Cut a turned, scaled and bent patch of tissues out of a body.
+
+    Parameters
+    ----------
+    body : Body
+        Where to cut.
+    center : (3,) array
+        Voxel (z, y, x) of the body that comes to lie at the patch's center.
+    shape, spacing_mm : (z, y, x)
+        The patch's grid, in voxels and mm.
+    rng : numpy Generator
+        Source of the deformation.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        Tissues; air where the patch leaves the body's volume.
+    """
+    amplitude_mm = rng.uniform(0.0, 5.0)
+    displaced = np.empty((3, *shape), np.float32)
+    for axis, (size, step) in enumerate(zip(shape, spacing_mm, strict=True)):
+        bend = smooth_field(rng, shape, spacing_mm, BEND_MM)
+        place = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * step
+        place = np.expand_dims(place, [other for other in range(3) if other != axis])
+        np.add(amplitude_mm * bend, place, out=displaced[axis])
+    scale = rng.uniform(0.87, 1.15) * rng.uniform(0.95, 1.05, 3)
+    matrix = (_rotation(rng) * scale / np.array(body.spacing_mm)[:, None]).astype(np.float32)
+    source = np.tensordot(matrix, displaced, axes=1)
+    source += np.asarray(center, np.float32).reshape(3, 1, 1, 1)
+    return ndimage.map_coordinates(body.tissues, source, order=0, mode="constant", cval=Tissue.AIR)  # type: ignore[no-any-return]
+
+
+def _field_of_view(rng: np.random.Generator, shape: IndexZYX) -> tuple[slice, ...]:
+    """Cut one or both ends along the slices, and now and then a side."""
+    cuts = []
+    for size, probability in zip(shape, (0.12, 0.03, 0.03), strict=True):
+        first = int(rng.integers(0, size // 2)) if rng.random() < probability else 0
+        last = int(rng.integers(size // 2, size)) + 1 if rng.random() < probability else size
+        cuts.append(slice(first, last))
+    return tuple(cuts)
+
+
+def _outside(hu: FloatVolume, labels: LabelVolume, inside: tuple[slice, ...]) -> None:
+    """Blank what the scanner did not see, in place."""
+    seen = np.zeros(hu.shape, bool)
+    seen[inside] = True
+    hu[~seen] = AIR_HU
+    labels[~seen] = 0
+
+
+def _segment_center(body: Body, shape: IndexZYX, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Choose a place: mostly an organ, each organ as often; else around them or anywhere."""
+    kind = rng.random()
+    if kind < 0.8:
+        points = body.organ_points[rng.integers(len(body.organ_points))]
+        point = points[rng.integers(len(points))].astype(np.float64)
+        return point + rng.uniform(-0.3, 0.3, 3) * shape
+    margin = np.zeros(3) if kind > 0.96 else NEARBY_MM / np.array(body.spacing_mm)
+    low, high = body.organ_start - margin, body.organ_stop + margin
+    if kind > 0.96:
+        low, high = np.zeros(3), np.array(body.tissues.shape, np.float64)
+    return rng.uniform(low, high)
+
+
+def segment_example(
+    body: Body, config: PhaseConfig, shape: IndexZYX, rng: np.random.Generator
+) -> tuple[FloatVolume, LabelVolume]:
+    """Draw one training patch for phase two.
+
+    Parameters
+    ----------
+    body : Body
+        Where to cut it from.
+    config : PhaseConfig
+        Grid and intensity window.
+    shape : (z, y, x) ints
+        Size of the patch, in voxels.
+    rng : numpy Generator
+        Source of randomness.
+
+    Returns
+    -------
+    image : (Z, Y, X) array of float32
+        Normalized network input.
+    labels : (Z, Y, X) array of uint8
+        Organ values.
+    """
+    tissues = cut_patch(body, _segment_center(body, shape, rng), shape, config.spacing_mm, rng)
+    hu = render(tissues, config.spacing_mm, draw_appearance(rng), rng)
+    labels = ORGAN_OF_TISSUE[tissues]
+    _outside(hu, labels, _field_of_view(rng, shape))
+    return normalize(hu, config.window_hu), labels
+
+
+def _coarse_appearance(rng: np.random.Generator) -> Appearance:
+    """Draw the look of a scan after it was averaged to the coarse grid."""
+    fine = draw_appearance(rng)
+    return replace(fine, blur_mm=rng.uniform(1.5, 3.0), noise_hu=fine.noise_hu * 0.6, noise_mm=1.0)
+
+
+def locate_example(
+    body: Body, config: PhaseConfig, shape: IndexZYX, rng: np.random.Generator
+) -> tuple[FloatVolume, LabelVolume]:
+    """Draw one training volume for phase one: a whole scan with a field of view of its own.
+
+    Parameters and result are those of :func:`segment_example`; labels are 1 in any organ.
+    """
+    size = np.array(body.tissues.shape)
+    reach = np.array(shape) * config.spacing_mm / np.array(body.spacing_mm)
+    slack = np.maximum(size - reach, 0.0) / 2
+    center = size / 2 + rng.uniform(-1, 1, 3) * (slack + 0.1 * reach)
+    tissues = cut_patch(body, center, shape, config.spacing_mm, rng)
+    hu = render(tissues, config.spacing_mm, _coarse_appearance(rng), rng)
+    labels = (ORGAN_OF_TISSUE[tissues] > 0).astype(np.uint8)
+    length = int(rng.integers(shape[0] // 5, shape[0] + 1)) if rng.random() < 0.6 else shape[0]
+    first = int(rng.integers(0, shape[0] - length + 1))
+    in_plane = _field_of_view(rng, shape)[1:]
+    _outside(hu, labels, (slice(first, first + length), *in_plane))
+    return normalize(hu, config.window_hu), labels
+
+
+EXAMPLES = {"locate": locate_example, "segment": segment_example}
+
+
+class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
+    """An endless stream of training patches.
+
+    Parameters
+    ----------
+    bodies : list of Path
+        Files of the bank to draw from.
+    config : PhaseConfig
+        The phase to draw for.
+    patch_shape : (z, y, x) ints
+        Size of the patches, in voxels.
+    seed : int
+        Start of the stream; each worker has a stream of its own.
+    """
+
+    def __init__(
+        self, bodies: list[Path], config: PhaseConfig, *, patch_shape: IndexZYX, seed: int
+    ) -> None:
+        self.bodies = bodies
+        self.config = config
+        self.patch_shape = patch_shape
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (1, Z, Y, X) float32 images and (1, Z, Y, X) int64 labels, for ever."""
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        example = EXAMPLES[self.config.name]
+        while True:
+            body = load_body(self.bodies[rng.integers(len(self.bodies))])
+            image, labels = example(body, self.config, self.patch_shape, rng)
+            yield torch.from_numpy(image)[None], torch.from_numpy(labels.astype(np.int64))[None]

@@ -1,0 +1,183 @@
+"""Convert a checkpoint to OpenVINO IR and describe it in a manifest."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13 as opset
+from safetensors.torch import load_file
+from torch import nn
+
+from app.cascade.engine import INPUT_NAME, engine_version
+from app.config import PhaseConfig
+from app.errors import WeightsError
+from app.export.parity import check_parity
+from app.manifest import (
+    CHECKPOINT_NAME,
+    MANIFEST_NAME,
+    MODEL_NAME,
+    MODEL_WEIGHTS_NAME,
+    Manifest,
+    checksums,
+)
+from app.models.build import build_network
+from app.models.fold import FoldedLocator, fold_segmenter
+from app.models.locator import Locator
+from app.models.macs import count_macs
+
+logger = logging.getLogger(__name__)
+
+TRAINING_NAME = "training.json"
+"""Beside each checkpoint: config, license, provenance and training record."""
+
+OUTPUT_NAME = "scores"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A trained network and what is known about it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode, float32.
+    config : PhaseConfig
+        What it was trained with.
+    record : dict
+        The whole ``training.json``.
+    """
+
+    network: nn.Module
+    config: PhaseConfig
+    record: dict[str, Any]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read ``checkpoint.safetensors`` and ``training.json`` of one phase.
+
+    Raises
+    ------
+    WeightsError
+        If one of them is missing, damaged or of another network.
+    """
+    try:
+        record = json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8"))
+        fields = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in record["config"].items()
+        }
+        config = PhaseConfig(**fields)
+        network = build_network(config)
+        network.load_state_dict(load_file(folder / CHECKPOINT_NAME))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{folder}: no usable checkpoint ({error})") from error
+    return Checkpoint(network=network.eval(), config=config, record=record)
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Simplify a network exactly for inference; the locator then gives one logit difference."""
+    return FoldedLocator(network) if isinstance(network, Locator) else fold_segmenter(network)  # type: ignore[arg-type]
+
+
+def _store_halves(model: ov.Model) -> None:
+    """Store as float16 those constants that lose nothing by it, in place.
+
+    Weights come from a float16 checkpoint. What folding has computed does not fit
+    float16 exactly and stays float32, so that the IR equals its checkpoint.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type() != ov.Type.f32:
+            continue
+        values = node.data
+        halves = values.astype(np.float16)
+        if values.size > 1 and np.array_equal(halves.astype(np.float32), values):
+            restored = opset.convert(opset.constant(halves), "f32")
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(restored.output(0))
+
+
+def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
+    """Convert a folded network to an IR over single patches.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (1, 1, Z, Y, X) to (1, C, Z, Y, X).
+    config : PhaseConfig
+        Size of the patch.
+
+    Returns
+    -------
+    openvino.Model
+        Input ``patch``, output ``scores``, both of static shape.
+    """
+    shape = (1, 1, *config.patch_shape)
+    with torch.no_grad():
+        model = ov.convert_model(
+            network, example_input=torch.zeros(shape), input=[ov.PartialShape(shape)]
+        )
+    model.inputs[0].get_tensor().set_names({INPUT_NAME})
+    model.outputs[0].get_tensor().set_names({OUTPUT_NAME})
+    _store_halves(model)
+    return model
+
+
+def export_phase(source: Path, output: Path) -> Manifest:
+    """Convert one phase and publish it if it equals its checkpoint.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with ``checkpoint.safetensors`` and ``training.json``.
+    output : Path
+        Folder for ``model.xml``, ``model.bin`` and ``manifest.json``; may be the same.
+
+    Returns
+    -------
+    Manifest
+        As written.
+
+    Raises
+    ------
+    WeightsError
+        If there is no usable checkpoint.
+    ParityError
+        If IR and checkpoint differ; nothing is published then.
+    """
+    checkpoint = open_checkpoint(source)
+    folded = fold(checkpoint.network)
+    output.mkdir(parents=True, exist_ok=True)
+    draft = output / f".draft_{MODEL_NAME}"
+    try:
+        ov.save_model(to_ir(folded, checkpoint.config), draft, compress_to_fp16=False)
+        parity = check_parity(checkpoint.network, draft, checkpoint.config)
+        draft.with_suffix(".bin").replace(output / MODEL_WEIGHTS_NAME)
+        draft.replace(output / MODEL_NAME)
+    finally:
+        draft.unlink(missing_ok=True)
+        draft.with_suffix(".bin").unlink(missing_ok=True)
+    record = checkpoint.record
+    manifest = Manifest(
+        config=checkpoint.config,
+        files=checksums(output, (MODEL_NAME, MODEL_WEIGHTS_NAME))
+        | checksums(source, (CHECKPOINT_NAME,)),
+        parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
+        gmacs_per_patch=round(count_macs(checkpoint.network, checkpoint.config.patch_shape) / 1e9, 3),
+        license=record["license"],
+        provenance=record["provenance"],
+        training=record.get("training", {}),
+        conversion={
+            "openvino": engine_version(),
+            "torch": torch.__version__,
+            "largest_logit_difference": parity.largest_difference,
+            "equal_argmax": parity.equal_argmax,
+            "patches": parity.num_patches,
+        },
+    )
+    (output / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest

@@ -1,0 +1,1 @@
+"""Pure functions on volumes: reading, orientation, resampling, intensity, components."""

@@ -1,0 +1,197 @@
+"""Connected components: the main one, its neighbors, and specks removed, all in mm³.
+
+Labeling takes several bytes a voxel, so it is done on coarse grids only, never
+on the grid of a full scan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from app.imaging.geometry import BoolVolume, Box, LabelVolume, SpacingZYX
+
+# Voxels that share a face, an edge or a corner hang together: thin adrenal limbs
+# touch by corners on a coarse grid.
+_CONNECTIVITY_26 = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceRule:
+    """Which pieces of an organ are believed.
+
+    Parameters
+    ----------
+    main_mm3 : float
+        The largest piece counts from this size on; below it the organ is absent.
+    piece_mm3 : float
+        Further pieces count from this size on.
+    """
+
+    main_mm3: float
+    piece_mm3: float
+
+
+PIECE_RULES: Mapping[int, PieceRule] = {
+    1: PieceRule(main_mm3=5000, piece_mm3=3000),
+    2: PieceRule(main_mm3=2000, piece_mm3=3000),
+    3: PieceRule(main_mm3=2000, piece_mm3=3000),
+    4: PieceRule(main_mm3=1000, piece_mm3=500),
+    5: PieceRule(main_mm3=500, piece_mm3=500),
+    6: PieceRule(main_mm3=500, piece_mm3=500),
+    7: PieceRule(main_mm3=150, piece_mm3=150),
+    8: PieceRule(main_mm3=150, piece_mm3=150),
+    9: PieceRule(main_mm3=500, piece_mm3=1000),
+    10: PieceRule(main_mm3=500, piece_mm3=500),
+    11: PieceRule(main_mm3=2000, piece_mm3=3000),
+    12: PieceRule(main_mm3=1000, piece_mm3=500),
+    13: PieceRule(main_mm3=2000, piece_mm3=3000),
+}
+"""By label value. Tubes are often cut into pieces, solid organs rarely; an organ
+that the scan's edge cuts off may be small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One connected piece of a mask.
+
+    Parameters
+    ----------
+    label : int
+        Its value in the labeled array.
+    volume_mm3 : float
+        Its size.
+    box : Box
+        The smallest box around it.
+    """
+
+    label: int
+    volume_mm3: float
+    box: Box
+
+
+def components_of(
+    mask: BoolVolume, spacing_mm: SpacingZYX
+) -> tuple[npt.NDArray[np.int32], list[Component]]:
+    """Label the connected pieces of a mask, largest first (connectivity 26).
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) array of bool
+        On a coarse grid; may be empty.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing, in mm.
+
+    Returns
+    -------
+    (Z, Y, X) array of int32
+        0 outside, else the component's label.
+    list of Component
+        By falling size; empty for an empty mask.
+    """
+    labeled, _ = ndimage.label(mask, _CONNECTIVITY_26, output=np.int32)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    sizes = np.bincount(labeled.ravel())
+    found = [
+        Component(label, float(sizes[label]) * voxel_mm3, _box_of(where))
+        for label, where in enumerate(ndimage.find_objects(labeled), start=1)
+    ]
+    found.sort(key=lambda component: component.volume_mm3, reverse=True)
+    return labeled, found
+
+
+def main_region(
+    mask: BoolVolume,
+    spacing_mm: SpacingZYX,
+    *,
+    least_mm3: float,
+    companion_mm3: float,
+    gap_mm: float,
+) -> BoolVolume:
+    """Keep the main component and the large ones close to it along z.
+
+    One far false component must not stretch the result to the whole scan; but
+    where the mask is torn, its parts belong together. So further components are
+    taken in while their gap along z to what has been kept stays small. In-plane
+    the body itself is the bound: a spleen torn from the liver is never lost.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) array of bool
+        May be empty.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing, in mm.
+    least_mm3 : float
+        A main component smaller than this is taken for noise.
+    companion_mm3 : float
+        Least size of a component that is taken in.
+    gap_mm : float
+        Widest gap along z between a component and what has been kept, in mm.
+
+    Returns
+    -------
+    (Z, Y, X) array of bool
+        Empty if nothing large enough was found.
+    """
+    labeled, found = components_of(mask, spacing_mm)
+    if not found or found[0].volume_mm3 < least_mm3:
+        return np.zeros_like(mask)
+    kept, waiting = [found[0]], [c for c in found[1:] if c.volume_mm3 >= companion_mm3]
+    while joining := [
+        candidate
+        for candidate in waiting
+        if any(_gap_along_z(candidate.box, one.box) * spacing_mm[0] <= gap_mm for one in kept)
+    ]:
+        kept += joining
+        waiting = [candidate for candidate in waiting if candidate not in joining]
+    return np.isin(labeled, [component.label for component in kept])
+
+
+def find_specks(
+    labels: LabelVolume,
+    spacing_mm: SpacingZYX,
+    rules: Mapping[int, PieceRule] = PIECE_RULES,
+) -> BoolVolume:
+    """Find the voxels of a label map that belong to pieces too small to believe.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) array of uint8
+        Label map on a coarse grid.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing, in mm.
+    rules : mapping of int to PieceRule
+        By label value; labels without a rule are left alone.
+
+    Returns
+    -------
+    (Z, Y, X) array of bool
+        True where the label should not stand.
+    """
+    specks = np.zeros(labels.shape, bool)
+    for value, where in enumerate(ndimage.find_objects(labels), start=1):
+        if where is None or value not in rules:
+            continue
+        rule = rules[value]
+        labeled, found = components_of(labels[where] == value, spacing_mm)
+        least_mm3 = [rule.main_mm3] + [rule.piece_mm3] * (len(found) - 1)
+        small = [
+            piece.label
+            for piece, least in zip(found, least_mm3, strict=True)
+            if piece.volume_mm3 < least
+        ]
+        if small:
+            specks[where] |= np.isin(labeled, small)
+    return specks
+
+
+def _box_of(where: tuple[slice, slice, slice]) -> Box:
+    z, y, x = where
+    return Box(start=(z.start, y.start, x.start), stop=(z.stop, y.stop, x.stop))
+
+
+def _gap_along_z(one: Box, other: Box) -> int:
+    """Count the slices between two boxes; negative where they share slices."""
+    return max(one.start[0] - other.stop[0], other.start[0] - one.stop[0])

@@ -1,0 +1,70 @@
+"""The organ table: what each value of a label map means.
+
+Values and names are those of the FLARE challenge. NSD tolerances are the
+challenge's, in mm. Colors are sRGB, chosen to be told apart next to each other.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organ:
+    """One organ of the label map.
+
+    Parameters
+    ----------
+    value : int
+        Value in the label map, 1 to 13.
+    name : str
+        Lower-case identifier with underscores.
+    tolerance_mm : float
+        Tolerance of the normalized surface distance in the FLARE challenge, in mm.
+    color : (r, g, b) ints
+        Display color, 0 to 255.
+    partner : int or None
+        Value of the same organ on the other side of the body.
+    """
+
+    value: int
+    name: str
+    tolerance_mm: float
+    color: tuple[int, int, int]
+    partner: int | None = None
+
+
+ORGANS: tuple[Organ, ...] = (
+    Organ(value=1, name="liver", tolerance_mm=5.0, color=(178, 87, 60)),
+    Organ(value=2, name="right_kidney", tolerance_mm=3.0, color=(222, 174, 66), partner=13),
+    Organ(value=3, name="spleen", tolerance_mm=3.0, color=(140, 82, 160)),
+    Organ(value=4, name="pancreas", tolerance_mm=5.0, color=(245, 214, 137)),
+    Organ(value=5, name="aorta", tolerance_mm=2.0, color=(220, 48, 48)),
+    Organ(value=6, name="inferior_vena_cava", tolerance_mm=2.0, color=(42, 112, 205)),
+    Organ(value=7, name="right_adrenal_gland", tolerance_mm=2.0, color=(244, 140, 66), partner=8),
+    Organ(value=8, name="left_adrenal_gland", tolerance_mm=2.0, color=(255, 190, 120), partner=7),
+    Organ(value=9, name="gallbladder", tolerance_mm=2.0, color=(88, 168, 84)),
+    Organ(value=10, name="esophagus", tolerance_mm=3.0, color=(206, 118, 152)),
+    Organ(value=11, name="stomach", tolerance_mm=5.0, color=(104, 190, 196)),
+    Organ(value=12, name="duodenum", tolerance_mm=7.0, color=(160, 205, 96)),
+    Organ(value=13, name="left_kidney", tolerance_mm=3.0, color=(236, 203, 105), partner=2),
+)
+
+NUM_CLASSES = len(ORGANS) + 1
+"""Background and the organs."""
+
+CLASS_NAMES: tuple[str, ...] = ("background", *(organ.name for organ in ORGANS))
+"""Name of each value of a label map, background included."""
+
+
+def mirrored_values() -> tuple[int, ...]:
+    """Give, for each label value, the value it takes when left and right are exchanged.
+
+    Returns
+    -------
+    tuple of 14 ints
+        ``mirrored_values()[2] == 13``: a flipped right kidney is a left kidney.
+    """
+    values = list(range(NUM_CLASSES))
+    for organ in ORGANS:
+        if organ.partner is not None:
+            values[organ.value] = organ.partner
+    return tuple(values)

@@ -1,0 +1,115 @@
+"""What travels with a network: its configuration, checksums, history and license.
+
+Each ``weights/<phase>/`` holds a ``manifest.json`` beside its files. The export
+writes it, the runtime refuses weights that do not agree with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.config import PhaseConfig
+from app.errors import UsageError, WeightsError
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+"""Raised when a field changes its meaning; manifests of another version are refused."""
+
+MODEL_NAME = "model.xml"
+MODEL_WEIGHTS_NAME = "model.bin"
+CHECKPOINT_NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The record kept beside one network.
+
+    Parameters
+    ----------
+    config : PhaseConfig
+        What the network was trained with, and so what it must be run with.
+    files : mapping of str to str
+        SHA-256 (hexadecimal) of each file in the folder, by file name.
+    parameters : int
+        Number of trained parameters, before any folding.
+    gmacs_per_patch : float
+        Multiply-adds for one patch of the unfolded network, in 1e9.
+    license : str
+        License of the weights.
+    provenance : str
+        Where the training data came from, in a sentence.
+    training : mapping
+        The training record: steps, seed, data, scores; anything JSON can hold.
+    conversion : mapping
+        What the conversion measured: versions, differences; anything JSON can hold.
+    """
+
+    config: PhaseConfig
+    files: Mapping[str, str]
+    parameters: int
+    gmacs_per_patch: float
+    license: str
+    provenance: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    conversion: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Meaning of each value the network can give."""
+        return dict(enumerate(self.config.class_names))
+
+    def to_json(self) -> str:
+        """Write the manifest as JSON, two spaces deep, ending in a line break."""
+        record = {"manifest_version": MANIFEST_VERSION, "labels": self.labels, **asdict(self)}
+        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read a manifest.
+
+        Raises
+        ------
+        WeightsError
+            If the text is not JSON, of another version, or lacks or adds a field.
+        """
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise WeightsError(f"the manifest is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise WeightsError("the manifest must be a JSON object")
+        version = record.pop("manifest_version", None)
+        if version != MANIFEST_VERSION:
+            raise WeightsError(
+                f"manifest version {version} found, {MANIFEST_VERSION} expected; export again"
+            )
+        labels = record.pop("labels", None)
+        try:
+            record["config"] = PhaseConfig(**_with_tuples(record["config"]))
+            manifest = cls(**record)
+        except (KeyError, TypeError, AttributeError, UsageError) as error:
+            raise WeightsError(f"the manifest does not describe a network: {error}") from error
+        if labels != {str(value): name for value, name in manifest.labels.items()}:
+            raise WeightsError(f"labels {labels} differ from class names {manifest.labels}")
+        return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Give the SHA-256 of each named file of a folder, ready for ``Manifest.files``."""
+    return {name: sha256_of(folder / name) for name in names}
+
+
+def _with_tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON knows no tuples; every list in a PhaseConfig was one.
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
+    }

@@ -1,0 +1,1 @@
+"""CT scans made from label maps: anatomy, tissue intensities, scanner."""

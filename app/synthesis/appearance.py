@@ -1,0 +1,178 @@
+"""What a CT scanner makes of a tissue map: HU, contrast agent, texture, blur and noise.
+
+Each synthetic scan draws an :class:`Appearance` of its own. The ranges are wider
+than those of real scans on purpose, so that a network trained on them relies on
+shape and context and not on one scanner's gray values.
+
+References
+----------
+Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast and
+resolution without retraining", Medical Image Analysis 2023 (domain randomization).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from app.errors import UsageError
+from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
+from app.imaging.resample import resample_linear, resampled_shape
+from app.synthesis.fields import correlated_noise, smooth_field
+from app.synthesis.tissues import RADIODENSITY, Tissue
+
+PHASES = ("none", "arterial", "portal", "late")
+"""Contrast phases: none, and about 30 s, 70 s and 180 s after injection."""
+
+AIR_HU, BRIGHTEST_HU = -1024.0, 3071.0
+
+SHADING_MM = 100.0
+"""Distance over which the error of beam hardening changes, in mm."""
+
+_SAME_BLOOD_SUPPLY = (
+    (Tissue.RIGHT_KIDNEY, Tissue.LEFT_KIDNEY),
+    (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA),
+    (Tissue.RIGHT_ADRENAL, Tissue.LEFT_ADRENAL),
+    (Tissue.AORTA, Tissue.ARTERY),
+    (Tissue.BOWEL_WALL, Tissue.COLON_WALL),
+)
+"""Pairs that differ in one body by little."""
+
+_PARTS_KEPT_APART = (Tissue.AIR, Tissue.STOMACH_GAS, Tissue.BOWEL_GAS, Tissue.AIRWAY, Tissue.LUNG)
+"""Gas: no extra randomization, it is what it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appearance:
+    """How one synthetic scan looks.
+
+    Parameters
+    ----------
+    hu : (256,) array of float32
+        Mean of each tissue, in HU.
+    texture_hu : (256,) array of float32
+        Standard deviation of slow variation inside each tissue, in HU.
+    texture_mm : float
+        Correlation length of that variation, in mm.
+    blur_mm : float
+        In-plane standard deviation of the scanner's point spread, in mm.
+    slice_mm : float
+        Slice thickness, in mm; slices thicker than the grid's are averaged, then interpolated.
+    noise_hu, noise_mm : float
+        Standard deviation (HU) and correlation length (mm) of quantum noise.
+    shading_hu : float
+        Standard deviation of the smooth error that beam hardening leaves, in HU.
+    """
+
+    hu: npt.NDArray[np.float32]
+    texture_hu: npt.NDArray[np.float32]
+    texture_mm: float
+    blur_mm: float
+    slice_mm: float
+    noise_hu: float
+    noise_mm: float
+    shading_hu: float
+
+
+def _bolus(rng: np.random.Generator, phase: str) -> tuple[float, float, float]:
+    """Weigh arterial, portal and late enhancement; scans are seldom exactly on time."""
+    strength = rng.uniform(0.6, 1.35)
+    late = rng.uniform(0.0, 0.35)
+    return {
+        "none": (0.0, 0.0, 0.0),
+        "arterial": (strength * (1 - late), strength * late, 0.0),
+        "portal": (strength * late * 0.5, strength * (1 - late), strength * late * 0.5),
+        "late": (0.0, strength * late, strength * (1 - late)),
+    }[phase]
+
+
+def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Appearance:
+    """Draw the look of one scan.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+        Source of randomness.
+    phase : str, optional
+        One of :data:`PHASES`; drawn when not given.
+
+    Returns
+    -------
+    Appearance
+
+    Raises
+    ------
+    UsageError
+        If ``phase`` is none of :data:`PHASES`.
+    """
+    if phase is None:
+        phase = str(rng.choice(PHASES, p=(0.3, 0.2, 0.35, 0.15)))
+    if phase not in PHASES:
+        raise UsageError(f"phase {phase!r} is none of {', '.join(PHASES)}")
+    arterial, portal, late = _bolus(rng, phase)
+    extra_spread = rng.uniform(0.0, 12.0)
+    texture_gain = rng.uniform(0.4, 1.8)
+    hu = np.zeros(256, np.float32)
+    texture = np.zeros(256, np.float32)
+    for tissue, density in RADIODENSITY.items():
+        extra = 0.0 if tissue in _PARTS_KEPT_APART else extra_spread
+        added = arterial * density.arterial_hu + portal * density.portal_hu + late * density.late_hu
+        hu[tissue] = density.hu + added * rng.uniform(0.8, 1.2)
+        hu[tissue] += rng.normal(0.0, np.hypot(density.spread_hu, extra))
+        texture[tissue] = density.texture_hu * texture_gain
+    for leader, follower in _SAME_BLOOD_SUPPLY:
+        hu[follower] = hu[leader] + rng.normal(0.0, 3.0)
+    hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
+    return Appearance(
+        hu=hu,
+        texture_hu=texture,
+        texture_mm=rng.uniform(1.5, 5.0),
+        blur_mm=rng.uniform(0.4, 1.2),
+        slice_mm=float(rng.choice((1.0, 1.25, 2.0, 2.5, 3.0, 5.0))),
+        noise_hu=rng.gamma(3.0, 4.5),
+        noise_mm=rng.uniform(0.5, 1.3),
+        shading_hu=rng.uniform(0.0, 6.0),
+    )
+
+
+def render(
+    tissues: LabelVolume, spacing_mm: SpacingZYX, appearance: Appearance, rng: np.random.Generator
+) -> FloatVolume:
+    """Turn a tissue map into a CT scan.
+
+    Texture lies in the body, blur and slice thickness act on what lies there,
+    noise is added by the scanner last.
+
+    Parameters
+    ----------
+    tissues : (Z, Y, X) array of uint8
+        :class:`~app.synthesis.tissues.Tissue` values.
+    spacing_mm : (z, y, x) floats
+        Grid of the tissue map, in mm.
+    appearance : Appearance
+        The scan's look.
+    rng : numpy Generator
+        Source of texture and noise.
+
+    Returns
+    -------
+    (Z, Y, X) array of float32
+        HU, clipped to -1024 ... 3071.
+    """
+    shape = tissues.shape
+    hu = appearance.hu[tissues]
+    hu += appearance.texture_hu[tissues] * correlated_noise(
+        rng, shape, spacing_mm, appearance.texture_mm
+    )
+    step_z, *in_plane = spacing_mm
+    sigma = [appearance.blur_mm / step for step in in_plane]
+    hu = ndimage.gaussian_filter(hu, sigma, axes=(1, 2), truncate=2.5)
+    thick: SpacingZYX = (max(appearance.slice_mm, step_z), spacing_mm[1], spacing_mm[2])
+    if thick[0] > step_z:
+        hu = resample_linear(hu, spacing_mm, thick, resampled_shape(shape, spacing_mm, thick))
+    hu += appearance.noise_hu * correlated_noise(rng, hu.shape, thick, appearance.noise_mm)
+    hu += appearance.shading_hu * smooth_field(rng, hu.shape, thick, SHADING_MM)
+    if thick[0] > step_z:
+        hu = resample_linear(hu, thick, spacing_mm, shape)
+    return np.clip(hu, AIR_HU, BRIGHTEST_HU, out=hu)

@@ -1,0 +1,282 @@
+"""A folder of complete bodies, built once, from which training draws.
+
+Each body is one compressed ``.npz``:
+
+- ``tissues``: (Z, Y, X) array of uint8, values of :class:`app.synthesis.tissues.Tissue`
+- ``spacing_mm``: (3,) array of float64, (z, y, x)
+- ``organ_box``: (2, 3) array of int64, start and stop of the region the given organ
+  map covered; beyond it everything, organs included, comes from the template
+- ``name``, ``template``: strings
+"""
+
+import argparse
+import logging
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from app.errors import UnreadableScanError
+from app.imaging.geometry import Box, LabelVolume, SpacingZYX
+from app.synthesis.body import Body, complete_body
+from app.synthesis.template import Template, build_templates
+from app.synthesis.whole_body import SPACING_MM
+
+logger = logging.getLogger(__name__)
+
+BANK_SPACING_MM: SpacingZYX = (2.0, 1.5, 1.5)
+"""Spacing of phase two, (z, y, x), in mm."""
+
+_SPACING_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankedBody:
+    """A body as read from a bank.
+
+    Parameters
+    ----------
+    name : str
+        Name of the anatomy it was built around.
+    tissues : (Z, Y, X) array of uint8
+        Tissue map, LPS.
+    spacing_mm : (z, y, x) floats
+        Its spacing, in mm.
+    organ_box : Box
+        The region that the given organ map covered.
+    """
+
+    name: str
+    tissues: LabelVolume
+    spacing_mm: SpacingZYX
+    organ_box: Box
+
+
+def read_body(file: Path) -> BankedBody:
+    """Read one body of a bank.
+
+    Parameters
+    ----------
+    file : Path
+        An ``.npz`` written by :func:`build_bank`.
+
+    Returns
+    -------
+    BankedBody
+    """
+    with np.load(file) as content:
+        start, stop = (tuple(row) for row in content["organ_box"].tolist())
+        z, y, x = content["spacing_mm"].tolist()
+        return BankedBody(
+            name=str(content["name"]),
+            tissues=content["tissues"],
+            spacing_mm=(z, y, x),
+            organ_box=Box(start=start, stop=stop),
+        )
+
+
+def read_anatomy(file: Path) -> LabelVolume:
+    """Read one organ map and check that it is one.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        Values 0 to 13 at 1.5 mm, LPS.
+
+    Raises
+    ------
+    UnreadableScanError
+        If spacing, orientation or values are not those of an anatomy.
+    """
+    image = sitk.ReadImage(str(file))
+    spacing = image.GetSpacing()
+    if any(abs(step - SPACING_MM[0]) > _SPACING_TOLERANCE for step in spacing):
+        raise UnreadableScanError(f"{file}: expected 1.5 mm spacing, found {spacing}")
+    if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
+        raise UnreadableScanError(f"{file}: expected LPS axes, found {image.GetDirection()}")
+    organs: LabelVolume = sitk.GetArrayFromImage(image).astype(np.uint8)
+    if organs.max(initial=0) > 13:
+        raise UnreadableScanError(f"{file}: expected values 0 to 13, found {organs.max()}")
+    return organs
+
+
+def organ_box(body: Body, organs: LabelVolume) -> Box:
+    """Find the voxels of a body that the organ map it was built around covered."""
+    start = np.rint(np.divide(body.offset_mm, body.spacing_mm))
+    extent = np.multiply(organs.shape, SPACING_MM)
+    stop = start + np.rint(extent / np.asarray(body.spacing_mm))
+    start = np.clip(start, 0, body.tissues.shape).astype(int).tolist()
+    stop = np.clip(stop, 0, body.tissues.shape).astype(int).tolist()
+    return Box(start=tuple(start), stop=tuple(stop))
+
+
+def write_variant(
+    anatomy: Path,
+    templates: tuple[Template, ...],
+    output: Path,
+    *,
+    spacing_mm: SpacingZYX,
+    seed: int,
+    variant: int,
+) -> Path:
+    """Build one body around an anatomy and write it.
+
+    The random numbers depend on the anatomy's name, the seed and the variant alone,
+    so a bank does not change with the order or the number of its bodies.
+
+    Returns
+    -------
+    Path
+        The ``.npz`` written, ``<anatomy>_<variant>.npz``.
+    """
+    name = anatomy.name.removesuffix(".gz").removesuffix(".nii")
+    rng = np.random.default_rng([seed, variant, zlib.crc32(name.encode())])
+    template = templates[int(rng.integers(len(templates)))]
+    organs = read_anatomy(anatomy)
+    body = complete_body(organs, template, rng, spacing_mm=spacing_mm)
+    box = organ_box(body, organs)
+    target = output / f"{name}_{variant}.npz"
+    # Written under another name first: who lists the bank sees whole bodies only.
+    partial = output / f"{name}_{variant}.part"
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            tissues=body.tissues,
+            spacing_mm=np.asarray(spacing_mm),
+            organ_box=np.array([box.start, box.stop]),
+            name=name,
+            template=template.name,
+        )
+    partial.replace(target)
+    return target
+
+
+_worker_templates: tuple[Template, ...] = ()
+
+
+def _start_worker(templates: tuple[Template, ...]) -> None:
+    """Keep the templates in the process, so that they are not sent with each task."""
+    global _worker_templates  # noqa: PLW0603
+    _worker_templates = templates
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _work(task: tuple[Path, Path, SpacingZYX, int, int]) -> Path:
+    anatomy, output, spacing_mm, seed, variant = task
+    return write_variant(
+        anatomy, _worker_templates, output, spacing_mm=spacing_mm, seed=seed, variant=variant
+    )
+
+
+def build_bank(
+    anatomies: Path,
+    bodies: Path,
+    output: Path,
+    *,
+    spacing_mm: SpacingZYX = BANK_SPACING_MM,
+    seed: int = 0,
+    variants: int = 1,
+    limit: int | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+) -> Iterator[Path]:
+    """Build bodies around every anatomy of a folder.
+
+    Parameters
+    ----------
+    anatomies : Path
+        Folder of ``.nii`` or ``.nii.gz`` organ maps at 1.5 mm, LPS.
+    bodies : Path
+        Folder of whole bodies, see :func:`app.synthesis.template.build_templates`.
+    output : Path
+        Folder for the bank; made if it is absent.
+    spacing_mm : (z, y, x) floats
+        Spacing of the bodies, in mm.
+    seed : int
+        The same seed gives the same bank.
+    variants : int
+        Bodies for each anatomy.
+    limit : int, optional
+        Only so many anatomies, spread evenly over the folder.
+    processes : int
+        How many bodies are built at a time.
+    overwrite : bool
+        Build again what is already there; by default it is left as it is.
+
+    Yields
+    ------
+    Path
+        Each file, as soon as it is there.
+
+    Raises
+    ------
+    UnreadableScanError
+        If the folder holds no anatomy.
+    """
+    files = sorted([*anatomies.glob("*.nii"), *anatomies.glob("*.nii.gz")])
+    if not files:
+        raise UnreadableScanError(f"{anatomies}: expected .nii or .nii.gz organ maps, found none")
+    if limit is not None and limit < len(files):
+        files = [files[index * len(files) // limit] for index in range(limit)]
+    output.mkdir(parents=True, exist_ok=True)
+    templates = build_templates(bodies)
+    tasks = []
+    for variant in range(variants):
+        for file in files:
+            name = file.name.removesuffix(".gz").removesuffix(".nii")
+            target = output / f"{name}_{variant}.npz"
+            if target.exists() and not overwrite:
+                yield target
+            else:
+                tasks.append((file, output, spacing_mm, seed, variant))
+    if processes <= 1:
+        _start_worker(templates)
+        yield from map(_work, tasks)
+        return
+    with ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(templates,)) as pool:
+        yield from pool.map(_work, tasks)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build a bank from the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m app.synthesis.bank", description=__doc__)
+    parser.add_argument("--anatomies", type=Path, required=True, help="folder of organ maps")
+    parser.add_argument("--bodies", type=Path, required=True, help="folder of whole bodies")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the bank")
+    parser.add_argument("--limit", type=int, help="only so many anatomies")
+    parser.add_argument("--variants", type=int, default=1, help="bodies for each anatomy")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--overwrite", action="store_true", help="build again what is there")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    begin = time.perf_counter()
+    for count, file in enumerate(
+        build_bank(
+            options.anatomies,
+            options.bodies,
+            options.output,
+            seed=options.seed,
+            variants=options.variants,
+            limit=options.limit,
+            processes=options.processes,
+            overwrite=options.overwrite,
+        ),
+        start=1,
+    ):
+        logger.info("%4d %s, %.0f s so far", count, file.name, time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    main()

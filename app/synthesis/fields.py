@@ -1,0 +1,59 @@
+"""Random fields: noise with a correlation length, and smooth variation over a body."""
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from app.imaging.geometry import FloatVolume, IndexZYX, SpacingZYX
+from app.imaging.resample import resample_linear
+
+
+def correlated_noise(
+    rng: np.random.Generator, shape: IndexZYX, spacing_mm: SpacingZYX, length_mm: float
+) -> FloatVolume:
+    """Draw Gaussian noise of unit variance with a correlation length.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+        Source of randomness.
+    shape, spacing_mm : (z, y, x)
+        The grid, in voxels and mm.
+    length_mm : float
+        Standard deviation of the Gaussian that smooths white noise, in mm.
+
+    Returns
+    -------
+    (Z, Y, X) array of float32
+    """
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    sigma = [length_mm / step for step in spacing_mm]
+    noise = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=2.5)
+    noise /= max(float(noise.std()), 1e-6)
+    return noise
+
+
+def smooth_field(
+    rng: np.random.Generator, shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float
+) -> FloatVolume:
+    """Draw a field that is normal at nodes a given distance apart and linear between them.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+        Source of randomness.
+    shape, spacing_mm : (z, y, x)
+        The grid, in voxels and mm.
+    node_mm : float
+        Distance between nodes, in mm.
+
+    Returns
+    -------
+    (Z, Y, X) array of float32
+    """
+    z, y, x = (
+        math.ceil(size * step / node_mm) + 1 for size, step in zip(shape, spacing_mm, strict=True)
+    )
+    nodes = rng.standard_normal((z, y, x), dtype=np.float32)
+    return resample_linear(nodes, (node_mm, node_mm, node_mm), spacing_mm, shape)

@@ -1,0 +1,1 @@
+"""The anatomy of phantoms, laid down by hand: one file a region."""

@@ -1,0 +1,1 @@
+"""Training of both phases: configuration, loss, loop, checkpoints."""

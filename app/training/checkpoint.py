@@ -1,0 +1,99 @@
+"""Training state on disk, so that a killed run goes on, and weights, so that a finished one serves."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from app.errors import WeightsError
+from app.training.config import TrainingConfig
+from app.training.schedule import AveragedModel
+
+logger = logging.getLogger(__name__)
+
+
+def save_state(
+    path: Path,
+    *,
+    step: int,
+    model: nn.Module,
+    average: AveragedModel,
+    optimizer: Optimizer,
+    config: TrainingConfig,
+) -> None:
+    """Write all that a run needs to go on; whole or not at all."""
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "average": average.module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "config": asdict(config),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_state(
+    path: Path, *, model: nn.Module, average: AveragedModel, optimizer: Optimizer | None
+) -> int:
+    """Read what :func:`save_state` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        Training state.
+    model, average : nn.Module, AveragedModel
+        Filled in place.
+    optimizer : Optimizer or None
+        Filled in place; None starts a new stage from the weights alone.
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    WeightsError
+        If the file belongs to another network.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state["model"])
+        average.module.load_state_dict(state["average"])
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a training state of this network ({error})") from error
+    return int(state["step"])
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a network's weights as float16 safetensors; whole or not at all."""
+    tensors = {
+        name: tensor.half().contiguous() if tensor.dtype.is_floating_point else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
+    partial.replace(path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read float16 safetensors into a float32 network.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged or belongs to another network.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: no weights of this network ({error})") from error

@@ -1,0 +1,56 @@
+"""What a training run is."""
+
+from dataclasses import dataclass
+
+from app.imaging.geometry import IndexZYX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One stage of training.
+
+    Parameters
+    ----------
+    steps : int
+        Optimizer steps of the stage.
+    patch_shape : (z, y, x) ints
+        Size of the training patches, in voxels.
+    batch_size : int
+        Patches a step.
+    learning_rate, final_learning_rate : float
+        Peak of the cosine schedule and where it ends.
+    warmup_steps : int
+        Steps over which the rate rises to its peak.
+    weight_decay : float
+        AdamW's.
+    ema_decay : float
+        Share of the averaged weights that a step keeps.
+    max_gradient_norm : float
+        Longer gradients are shortened to this.
+    checkpoint_every_s : float
+        Seconds between checkpoints; what a kill can cost.
+    log_every : int
+        Steps between lines of the curve.
+    loss_stride : int
+        The loss looks at every so-manieth voxel along each axis. The locator's logits are
+        interpolated from a grid four times coarser, so every second voxel tells all.
+    mixed_precision : bool
+        Run matrix products in bfloat16.
+    seed : int
+        Start of all random streams.
+    """
+
+    steps: int
+    patch_shape: IndexZYX
+    batch_size: int
+    learning_rate: float = 3.5e-4
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 200
+    weight_decay: float = 1e-5
+    ema_decay: float = 0.999
+    max_gradient_norm: float = 5.0
+    checkpoint_every_s: float = 180.0
+    log_every: int = 25
+    loss_stride: int = 1
+    mixed_precision: bool = True
+    seed: int = 0

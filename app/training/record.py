@@ -1,0 +1,70 @@
+"""What a training run leaves behind besides its weights: how they came about."""
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app import __version__
+from app.config import PhaseConfig
+from app.training.config import TrainingConfig
+
+RECORD_NAME = "training.json"
+
+LICENSE = "CC-BY-NC-4.0"
+PROVENANCE = (
+    "Trained on CT scans synthesized from label maps alone: organ shapes of 250 patients "
+    "predicted by the authors of the method for the FLARE 2024 validation and test scans, set "
+    "into the tissues of two bodies of the TotalSegmentator dataset (Wasserthal et al. 2023, "
+    "CC BY 4.0). No real scan was seen in training. For research; never to be scored on the FLARE 2024 "
+    "validation or test sets as if unseen."
+)
+
+
+def _commit() -> str:
+    """Name the commit that the code was at, or say that it is unknown."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_record(
+    output: Path, *, phase: PhaseConfig, stages: list[TrainingConfig], cases: list[str]
+) -> None:
+    """Write ``training.json`` beside a checkpoint.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of ``checkpoint.safetensors``.
+    phase : PhaseConfig
+        What was trained.
+    stages : list of TrainingConfig
+        How, in the order the stages were run.
+    cases : list of str
+        Names of the cases trained on.
+    """
+    record: dict[str, Any] = {
+        "config": asdict(phase),
+        "license": LICENSE,
+        "provenance": PROVENANCE,
+        "training": {
+            "stages": [asdict(stage) for stage in stages],
+            "cases": sorted(cases),
+            "commit": _commit(),
+            "versions": {
+                "app": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        },
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    (output / RECORD_NAME).write_text(text, encoding="utf-8")

@@ -1,0 +1,80 @@
+import dataclasses
+import shutil
+
+import pytest
+
+from app.cascade.bundle import open_phase, read_manifest
+from app.errors import WeightsError
+from app.manifest import Manifest
+
+
+@pytest.fixture
+def folder(stand_in_weights, tmp_path):
+    """Give a copy of the locator's folder, free to be spoiled."""
+    return shutil.copytree(stand_in_weights / "locate", tmp_path / "locate")
+
+
+def spoil(folder, **fields):
+    path = folder / "manifest.json"
+    manifest = Manifest.from_json(path.read_text())
+    path.write_text(dataclasses.replace(manifest, **fields).to_json())
+    return manifest.config
+
+
+def test_phase_opens_with_its_own_configuration(folder):
+    phase = open_phase(folder, "locate", threads=1, precision="f32")
+    assert phase.config.patch_shape == phase.network.patch_shape == (32, 64, 32)
+    assert phase.network.num_channels == 1
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.xml", "model.bin"])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=name):
+        read_manifest(folder, "locate")
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_changed_file_is_refused(folder, name):
+    with (folder / name).open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(WeightsError, match=f"{name}: SHA-256"):
+        read_manifest(folder, "locate")
+
+
+def test_file_without_checksum_is_refused(folder):
+    spoil(folder, files={})
+    with pytest.raises(WeightsError, match="no checksum"):
+        read_manifest(folder, "locate")
+
+
+def test_weights_of_the_other_phase_are_refused(folder):
+    with pytest.raises(WeightsError, match="'segment' expected"):
+        read_manifest(folder, "segment")
+
+
+def test_other_preprocessing_is_refused(folder):
+    config = Manifest.from_json((folder / "manifest.json").read_text()).config
+    spoil(folder, config=dataclasses.replace(config, preprocessing_version=99))
+    with pytest.raises(WeightsError, match="preprocessing 99"):
+        read_manifest(folder, "locate")
+
+
+def test_other_classes_are_refused(folder):
+    config = Manifest.from_json((folder / "manifest.json").read_text()).config
+    spoil(folder, config=dataclasses.replace(config, class_names=("background", "lesion")))
+    with pytest.raises(WeightsError, match="lesion"):
+        read_manifest(folder, "locate")
+
+
+def test_network_of_another_patch_size_is_refused(folder):
+    config = Manifest.from_json((folder / "manifest.json").read_text()).config
+    spoil(folder, config=dataclasses.replace(config, patch_shape=(32, 32, 32)))
+    with pytest.raises(WeightsError, match=r"\(32, 64, 32\)"):
+        open_phase(folder, "locate", threads=1)
+
+
+def test_what_is_no_manifest_is_named(folder):
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(WeightsError, match="manifest.json"):
+        read_manifest(folder, "locate")

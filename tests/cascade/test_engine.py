@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.cascade.engine import CpuFeatures, CpuNetwork, available_threads
+from app.errors import UsageError, WeightsError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_network_scores_a_patch(stand_in_weights):
+    network = CpuNetwork(stand_in_weights / "locate" / "model.xml", threads=1, precision="f32")
+    patch = np.zeros(network.patch_shape, np.float32)
+    patch[1, 2, 3], patch[31, 63, 0] = 2.0, -1.5
+    scores = network.run(patch)
+    assert scores.shape == (1, 32, 64, 32)
+    assert scores.dtype == np.float32
+    assert scores[0, 1, 2, 3] == pytest.approx(10)  # 10 * (|2| - 1)
+    assert scores[0, 31, 63, 0] == pytest.approx(5)
+    assert scores[0, 0, 0, 0] == pytest.approx(-10)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"), [(("FP32", "INT8"), "f32"), (("BF16", "FP32"), "bf16")]
+)
+def test_auto_takes_bf16_only_where_the_processor_computes_in_it(capabilities, precision):
+    assert CpuFeatures(name="", threads=1, capabilities=capabilities).precision == precision
+
+
+def test_threads_must_be_positive(stand_in_weights):
+    with pytest.raises(UsageError, match="threads"):
+        CpuNetwork(stand_in_weights / "locate" / "model.xml", threads=0)
+
+
+def test_file_that_is_no_network_is_a_weights_error(tmp_path):
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match="model.xml"):
+        CpuNetwork(tmp_path / "model.xml", threads=1)
+
+
+def test_available_threads_are_at_most_those_of_the_machine():
+    assert 1 <= available_threads() <= os.cpu_count()
+
+
+def test_importing_the_engine_reports_to_nobody(tmp_path):
+    # OpenVINO's usage reports keep an identity in the home folder.
+    subprocess.run(
+        [sys.executable, "-c", "import app.cascade.engine"],
+        cwd=ROOT,
+        env={"HOME": str(tmp_path), "PATH": ""},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []

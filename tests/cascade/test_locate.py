@@ -1,0 +1,107 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from app.cascade.bundle import Phase
+from app.cascade.locate import locate, may_hold_organs
+from app.config import LOCATE
+from app.imaging.geometry import Box, Geometry
+from app.imaging.volume import Volume
+
+SPACING_MM = (5.0, 2.0, 1.0)
+
+
+class Bright:
+    """A locator that takes what is brighter than plain tissue for organs."""
+
+    patch_shape = (32, 64, 32)
+    num_channels = 1
+
+    def run(self, patch):
+        return patch[None] - 1
+
+
+PHASE = Phase(config=dataclasses.replace(LOCATE, patch_shape=Bright.patch_shape), network=Bright())
+
+
+def scan_with(*regions, shape=(60, 100, 120)):
+    hu = np.full(shape, 50, np.int16)
+    for region in regions:
+        hu[region] = 350
+    return Volume(hu, Geometry(shape=shape, spacing_mm=SPACING_MM))
+
+
+ORGANS = np.s_[20:30, 30:60, 40:80]  # 50 x 60 x 40 mm: 120 ml
+
+
+def find(scan, least_region_mm=(1.0, 1.0, 1.0)):
+    return locate(scan, PHASE, least_region_mm=least_region_mm)
+
+
+def test_box_holds_the_organs_with_a_margin_in_mm():
+    box = find(scan_with(ORGANS)).box
+    # 20 mm are 4 slices, 15 mm are 8 rows or 15 columns; the coarse grid adds up to 4 mm.
+    for start, expected, step in zip(box.start, (16, 22.5, 25), SPACING_MM, strict=True):
+        assert expected - 4 / step - 1 <= start <= expected
+    for stop, expected, step in zip(box.stop, (34, 67.5, 95), SPACING_MM, strict=True):
+        assert expected <= stop <= expected + 4 / step + 1
+
+
+def test_scan_without_organs_gives_none():
+    assert find(scan_with()) is None
+
+
+def test_speck_is_no_abdomen():
+    assert find(scan_with(np.s_[20:24, 30:40, 40:60])) is None  # 8 ml
+
+
+def test_far_false_component_does_not_stretch_the_box():
+    far = np.s_[45:50, 30:50, 40:60]
+    assert find(scan_with(ORGANS, far)).box == find(scan_with(ORGANS)).box
+
+
+def test_organs_torn_along_z_stay_together():
+    box = find(scan_with(ORGANS, np.s_[34:39, 30:50, 40:60])).box
+    assert box.stop[0] >= 39 + 4
+
+
+def test_box_is_grown_to_a_patch_where_the_scan_allows():
+    box = find(scan_with(ORGANS), least_region_mm=(192.0, 144.0, 500.0)).box
+    assert box.shape[0] * 5 >= 192
+    assert box.shape[1] * 2 >= 144
+    assert (box.start[2], box.stop[2]) == (0, 120)
+
+
+def test_box_at_the_edge_is_clipped_to_the_scan():
+    box = find(scan_with(np.s_[0:10, 0:30, 80:120])).box
+    assert box.start[:2] == (0, 0)
+    assert box.stop[2] == 120
+
+
+def test_patch_is_wanted_only_near_what_phase_one_saw():
+    scan = scan_with(ORGANS, np.s_[20:30, 80:95, 2:30])
+    abdomen = dataclasses.replace(
+        find(scan_with(ORGANS)), box=Box(start=(0, 0, 0), stop=(60, 100, 120))
+    )
+    grid = {"shape": (150, 134, 80), "spacing_mm": (2.0, 1.5, 1.5)}
+
+    def wanted(start_mm, stop_mm):
+        start, stop = (
+            tuple(round(mm / step) for mm, step in zip(place, grid["spacing_mm"], strict=True))
+            for place in (start_mm, stop_mm)
+        )
+        return may_hold_organs(abdomen, Box(start=start, stop=stop), **grid)
+
+    # Organs lie at 100 ... 150, 60 ... 120 and 40 ... 80 mm; 12 mm around them count too.
+    assert wanted((110, 70, 50), (120, 80, 60))
+    assert wanted((158, 70, 50), (170, 80, 60))
+    assert not wanted((180, 70, 50), (190, 80, 60))
+    assert not wanted((110, 150, 50), (120, 180, 60))
+    assert not wanted((0, 0, 0), (80, 198, 118))
+    assert scan.array.shape == abdomen.geometry.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 100, 120), (60, 1, 120), (2, 3, 4)])
+def test_scan_of_hardly_any_slices_is_no_crash(shape):
+    assert find(scan_with(shape=shape)) is None

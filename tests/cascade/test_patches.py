@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.cascade.patches import (
+    UNSEEN_LOGIT,
+    blending_weights,
+    cut_patch,
+    patch_starts,
+    score_volume,
+)
+from app.imaging.geometry import Box
+from app.imaging.preprocess import AIR
+
+
+class Echo:
+    """A network that gives back its patch, and twice its patch."""
+
+    num_channels = 2
+
+    def __init__(self, patch_shape):
+        self.patch_shape = patch_shape
+        self.patches = []
+
+    def run(self, patch):
+        self.patches.append(patch)
+        return np.stack([patch, 2 * patch])
+
+
+def test_starts_as_drawn():
+    assert patch_starts(20, 8, 0.25) == (0, 6, 12)
+    assert patch_starts(5, 8, 0.25) == (-1,)
+
+
+def test_axis_of_one_patch_needs_one_patch():
+    assert patch_starts(96, 96, 0.05) == (0,)
+
+
+@given(
+    size=st.integers(1, 400),
+    patch=st.sampled_from([8, 96, 128]),
+    overlap=st.sampled_from([0.0, 0.05, 0.25, 0.5]),
+)
+def test_patches_cover_the_axis_with_the_overlap_and_no_patch_too_many(size, patch, overlap):
+    starts = patch_starts(size, patch, overlap)
+    if size <= patch:
+        (start,) = starts
+        assert start <= 0
+        assert start + patch >= size
+        assert abs(-start - (start + patch - size)) <= 1  # air evenly on both sides
+        return
+    steps = np.diff(starts)
+    assert starts[0] == 0
+    assert starts[-1] == size - patch
+    # Rounding to whole voxels may cost half a voxel at either end.
+    assert all(step <= patch * (1 - overlap) + 1 for step in steps)
+    fewer = len(starts) - 1
+    assert fewer == 1 or (size - patch) / (fewer - 1) > np.floor(patch * (1 - overlap))
+
+
+def test_weights_fall_from_the_center_to_the_faces_and_never_reach_zero():
+    weights = blending_weights((3, 4, 5))
+    assert weights[1, 1, 2] == weights.max()
+    # z: 1/2, 2/2, 1/2; y: 1/2.5, 2/2.5 ...; x: 1/3, 2/3, 3/3 ...
+    assert weights[0, 0, 0] == pytest.approx(1 / 2 * 1 / 2.5 * 1 / 3)
+    np.testing.assert_array_equal(weights, weights[::-1, ::-1, ::-1])
+
+
+def test_patch_beyond_the_volume_is_filled_with_air():
+    volume = np.ones((2, 3, 4), np.float32)
+    patch = cut_patch(volume, Box(start=(-1, 0, 2), stop=(3, 3, 6)))
+    assert patch.shape == (4, 3, 4)
+    np.testing.assert_array_equal(patch[1:3, :, :2], 1)
+    assert (patch == AIR).sum() == 4 * 3 * 4 - 2 * 3 * 2
+
+
+@given(
+    shape=st.tuples(st.integers(1, 13), st.integers(1, 9), st.integers(1, 17)),
+    overlap=st.sampled_from([0.0, 0.25, 0.5]),
+)
+def test_blended_scores_are_the_scores_where_all_patches_agree(shape, overlap):
+    volume = np.random.default_rng(2).integers(-8, 9, shape).astype(np.float32)
+    scored = score_volume(volume, Echo((4, 3, 5)), overlap)
+    assert scored.logits.dtype == np.float16
+    np.testing.assert_array_equal(scored.logits, [volume, 2 * volume])
+
+
+def test_patches_left_out_are_certain_background():
+    volume = np.ones((4, 3, 10), np.float32)
+    scored = score_volume(volume, Echo((4, 3, 5)), 0.0, lambda box: box.start[2] == 0)
+    assert (scored.num_run, scored.num_skipped) == (1, 1)
+    np.testing.assert_array_equal(
+        scored.logits[:, :, :, 5:],
+        np.float16([[[[UNSEEN_LOGIT]]], [[[-UNSEEN_LOGIT]]]])
+        .repeat(4, 1)
+        .repeat(3, 2)
+        .repeat(5, 3),
+    )
+    np.testing.assert_array_equal(scored.logits[0, :, :, :5], 1)
+
+
+def test_overlapping_patches_meet_with_equal_say_in_the_middle():
+    class Numbered(Echo):
+        num_channels = 1
+
+        def run(self, patch):
+            self.patches.append(patch)
+            return np.full((1, *self.patch_shape), len(self.patches), np.float32)
+
+    # Patches at 0 ... 4 and 3 ... 7 along x; both see voxels 3 and 4.
+    scored = score_volume(np.zeros((1, 1, 8), np.float32), Numbered((1, 1, 5)), 0.25)
+    left, right = np.array([2, 1]), np.array([1, 2])  # distances to the nearer face
+    expected = (left * 1 + right * 2) / (left + right)
+    np.testing.assert_allclose(scored.logits[0, 0, 0], [1, 1, 1, *expected, 2, 2, 2], rtol=1e-3)
+
+
+def test_only_the_slices_of_one_patch_are_summed_in_float32(monkeypatch):
+    allocated = []
+    zeros = np.zeros
+    monkeypatch.setattr(
+        np, "zeros", lambda shape, *args: allocated.append(shape) or zeros(shape, *args)
+    )
+    score_volume(np.ones((40, 3, 5), np.float32), Echo((4, 3, 5)), 0.0)
+    assert max(np.prod(shape) for shape in allocated) == 2 * 4 * 3 * 5

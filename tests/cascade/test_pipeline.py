@@ -1,0 +1,207 @@
+"""The whole way, from a file to a file, with stand-in networks."""
+
+import dataclasses
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
+
+from app.cascade.memory import MIB
+from app.cascade.pipeline import segment_scan
+from app.errors import MemoryLimitError
+
+ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def stored(array, axes, signs):
+    """Lay an LPS array out in another orientation."""
+    return np.transpose(array, axes)[tuple(slice(None, None, sign) for sign in signs)]
+
+
+def write_scan(path, array, spacing_mm, axes=(0, 1, 2), signs=(1, 1, 1), tilt=None):
+    """Write an LPS array in another orientation, at the same place in the world."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(stored(array, axes, signs)))
+    # World axes are x, y, z; array axis i runs along world axis 2 - axes[i].
+    direction = np.zeros((3, 3))
+    for column, (axis, sign) in enumerate(zip(axes[::-1], signs[::-1], strict=True)):
+        direction[2 - axis, column] = sign
+    if tilt is not None:
+        direction = tilt @ direction
+    image.SetSpacing([float(spacing_mm[axis]) for axis in axes[::-1]])
+    image.SetDirection(direction.ravel())
+    image.SetOrigin((-40.0, 25.0, 310.0))
+    sitk.WriteImage(image, path)
+
+
+def check_header(label_path, scan_path):
+    label_map, scan = sitk.ReadImage(label_path), sitk.ReadImage(scan_path)
+    assert label_map.GetPixelID() == sitk.sitkUInt8
+    assert label_map.GetSize() == scan.GetSize()
+    assert label_map.GetSpacing() == scan.GetSpacing()
+    assert label_map.GetOrigin() == scan.GetOrigin()
+    assert label_map.GetDirection() == pytest.approx(scan.GetDirection(), abs=1e-9)
+    return sitk.GetArrayFromImage(label_map)
+
+
+class Watched:
+    """A network that remembers what it was shown."""
+
+    def __init__(self, network):
+        self.network = network
+        self.patch_shape, self.num_channels = network.patch_shape, network.num_channels
+        self.patches = []
+
+    def run(self, patch):
+        self.patches.append(patch)
+        return self.network.run(patch)
+
+
+def watched_run(folder, cascade, array, spacing_mm, axes, signs):
+    """Segment one orientation; give the label map and all patches shown to the networks."""
+    scan_path, label_path = folder / "scan.nii", folder / "labels.nii"
+    write_scan(scan_path, array, spacing_mm, axes, signs)
+    locator, segmenter = Watched(cascade.locate.network), Watched(cascade.segment.network)
+    watched = dataclasses.replace(
+        cascade,
+        locate=dataclasses.replace(cascade.locate, network=locator),
+        segment=dataclasses.replace(cascade.segment, network=segmenter),
+    )
+    segment_scan(scan_path, label_path, watched)
+    return check_header(label_path, scan_path), locator.patches + segmenter.patches
+
+
+@pytest.fixture(scope="module")
+def as_lps(tmp_path_factory, cascade, body):
+    hu, _, spacing_mm = body
+    folder = tmp_path_factory.mktemp("lps")
+    return watched_run(folder, cascade, hu, spacing_mm, *ORIENTATIONS[0])
+
+
+def test_organs_come_out_where_they_are(as_lps, body):
+    _, labels, _ = body
+    found, _ = as_lps
+    for value in (BRIGHT_ORGAN, DARK_ORGAN):
+        assert dice(found == value, labels == value) > 0.95
+    assert set(np.unique(found)) == {0, BRIGHT_ORGAN, DARK_ORGAN}
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
+def test_all_48_orientations_show_the_networks_the_same_and_give_the_same_organs(
+    tmp_path, cascade, body, as_lps, axes, signs
+):
+    hu, _, spacing_mm = body
+    expected, expected_patches = as_lps
+    found, patches = watched_run(tmp_path, cascade, hu, spacing_mm, axes, signs)
+    assert np.array_equal(found, stored(expected, axes, signs))
+    for patch, expected_patch in zip(patches, expected_patches, strict=True):
+        assert np.array_equal(patch, expected_patch)
+
+
+def test_tilted_scan_is_segmented_and_stays_tilted(tmp_path, cascade, body):
+    hu, labels, spacing_mm = body
+    tilt = Rotation.from_euler("xyz", [12, -7, 20], degrees=True).as_matrix()
+    scan_path, label_path = tmp_path / "scan.nrrd", tmp_path / "labels.nrrd"
+    write_scan(scan_path, hu, spacing_mm, (1, 0, 2), (1, -1, 1), tilt)
+    segment_scan(scan_path, label_path, cascade)
+    found = check_header(label_path, scan_path)
+    assert dice(found > 0, stored(labels, (1, 0, 2), (1, -1, 1)) > 0) > 0.95
+
+
+def test_report_tells_box_volumes_times_and_memory(tmp_path, cascade, body):
+    hu, labels, spacing_mm = body
+    write_scan(tmp_path / "scan.nii.gz", hu, spacing_mm)
+    report = segment_scan(tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz", cascade)
+    assert list(report.seconds) == ["read", "locate", "segment", "restore", "write"]
+    assert report.peak_mib > 50
+    assert report.planned_mib > 500
+    # A ball of 32 mm has 4/3 pi 3.2**3 = 137 ml, one of 28 mm 92 ml.
+    assert report.volumes_ml["liver"] == pytest.approx(137, rel=0.05)
+    assert report.volumes_ml["spleen"] == pytest.approx(92, rel=0.05)
+    assert report.volumes_ml["aorta"] == 0
+    assert report.warnings == []
+    assert report.num_patches > 0
+    # Slices 8 ... 35 hold the balls; 20 mm more are 4 slices.
+    assert report.box.start[0] in (2, 3, 4)
+    assert report.box.stop[0] in (40, 41, 42)
+    inside = labels[report.box.slices]
+    assert (inside > 0).sum() == (labels > 0).sum()
+
+
+def test_patches_where_phase_one_saw_nothing_are_skipped(tmp_path, cascade):
+    hu = np.full((100, 80, 120), TISSUE_HU, np.int16)
+    for corner in (np.s_[4:24, 6:30, 4:22], np.s_[26:40, 50:74, 96:116]):
+        hu[corner] = BRIGHT_HU
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade)
+    assert report.num_skipped > 0
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.95
+
+
+def test_scan_without_an_abdomen_gives_an_empty_label_map_and_a_warning(tmp_path, cascade):
+    hu = np.full((20, 30, 40), TISSUE_HU, np.int16)
+    hu[0, 0, 0] = -1000
+    hu[::4, ::8, ::8] = -1
+    write_scan(tmp_path / "scan.nii.gz", hu, (5.0, 3.0, 4.0))
+    report = segment_scan(tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz", cascade)
+    assert not check_header(tmp_path / "labels.nii.gz", tmp_path / "scan.nii.gz").any()
+    assert report.box is None
+    assert any("no abdominal organs" in warning for warning in report.warnings)
+
+
+def test_scan_without_negative_intensities_is_suspicious(tmp_path, cascade):
+    write_scan(tmp_path / "scan.nii", np.full((9, 10, 11), 1074, np.int16), (5.0, 3.0, 4.0))
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade)
+    assert any("HU" in warning for warning in report.warnings)
+
+
+def test_scan_over_the_memory_cap_is_refused_and_nothing_is_written(tmp_path, cascade, body):
+    hu, _, spacing_mm = body
+    write_scan(tmp_path / "scan.nii", hu, spacing_mm)
+    small = dataclasses.replace(cascade, memory_limit_bytes=100 * MIB)
+    with pytest.raises(MemoryLimitError, match="0.1 GiB are allowed"):
+        segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", small)
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]
+
+
+@pytest.mark.parametrize("shape", [(1, 62, 54), (44, 1, 54), (2, 3, 4)])
+def test_scan_of_hardly_any_voxels_is_no_crash(tmp_path, cascade, shape):
+    hu = np.full(shape, BRIGHT_HU, np.int16)
+    hu[0] = -500
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade)
+    check_header(tmp_path / "labels.nii", tmp_path / "scan.nii")
+
+
+class Blinkered:
+    """A locator that sees only the lower part of the organs."""
+
+    patch_shape = (32, 64, 32)
+    num_channels = 1
+
+    def run(self, patch):
+        scores = np.abs(patch[None]) - 1
+        scores[:, 16:] = -1
+        return scores
+
+
+def test_organ_cut_by_the_box_gets_a_larger_one(tmp_path, cascade):
+    hu = np.full((24, 62, 54), TISSUE_HU, np.int16)
+    hu[4:21, 15:45, 10:40] = BRIGHT_HU  # 20 ... 105 mm; phase one sees it up to 64 mm
+    hu[0, 0, 0] = -1000
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    phase_one = dataclasses.replace(cascade.locate, network=Blinkered())
+    # Small patches, or the box would be as large as one.
+    blinkered = dataclasses.replace(cascade, locate=phase_one)
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blinkered)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    assert report.box.stop[0] == 24
+    assert report.warnings == []

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.cascade.restore import SLAB_SLICES, best_class, label_region, restore, take_back_specks
+from app.cascade.segment import ClassScores
+from app.imaging.geometry import Box, Geometry
+from app.imaging.io import ScanHeader, Source
+from app.imaging.orientation import Orientation
+from app.imaging.resample import linear_weights
+
+
+def scores_of(labels, certain=5.0):
+    """Give the scores of a network that is equally certain of every voxel."""
+    logits = np.full((14, *labels.shape), -certain, np.float16)
+    np.put_along_axis(logits, labels[None].astype(np.intp), certain, axis=0)
+    return logits
+
+
+def class_scores(labels, spacing_mm, box):
+    return ClassScores(
+        logits=scores_of(labels), spacing_mm=spacing_mm, box=box, num_run=1, num_skipped=0
+    )
+
+
+def source_of(geometry):
+    header = ScanHeader(
+        path=Path("scan.nii"),
+        geometry=geometry,
+        pixel_type="",
+        bytes_per_voxel=2,
+        nifti_header=None,
+    )
+    orientation = Orientation(axes=(0, 1, 2), flipped=(False, False, False))
+    return Source(header=header, orientation=orientation, geometry=geometry)
+
+
+def weights_between(shape, spacing_mm, coarse_shape, coarse_spacing_mm):
+    return [
+        linear_weights(*axis)
+        for axis in zip(shape, spacing_mm, coarse_shape, coarse_spacing_mm, strict=True)
+    ]
+
+
+def dense(logits, weights):
+    """Interpolate all classes everywhere, the plain way."""
+    z, y, x = (matrix.toarray() for matrix in weights)
+    return np.einsum("az,by,cx,nzyx->nabc", z, y, x, logits.astype(np.float32), optimize=True)
+
+
+def test_best_class_is_the_argmax():
+    logits = np.random.default_rng(0).normal(size=(14, 3, 4, 5)).astype(np.float16)
+    assert np.array_equal(best_class(logits), logits.argmax(axis=0))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.1, 0.7, 0.9), (5.0, 0.8, 1.5), (2.0, 3.1, 1.5)])
+def test_slab_by_slab_equals_interpolating_everything_at_once(spacing_mm):
+    coarse_spacing_mm, coarse_shape = (2.0, 1.5, 1.5), (24, 15, 18)
+    rng = np.random.default_rng(5)
+    labels = np.zeros(coarse_shape, np.uint8)
+    for value in (1, 4, 13):
+        z, y, x = (rng.integers(2, size - 8) for size in coarse_shape)
+        labels[z : z + 7, y : y + 6, x : x + 5] = value
+    logits = scores_of(labels) + rng.normal(0, 0.5, (14, *coarse_shape)).astype(np.float16)
+    extent = np.multiply(coarse_shape, coarse_spacing_mm)
+    shape = tuple(int(size) for size in np.floor(extent / spacing_mm))
+    weights = weights_between(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
+    region = np.zeros(shape, np.uint8)
+    label_region(logits, best_class(logits), weights, region)
+    assert np.array_equal(region, dense(logits, weights).argmax(axis=0))
+    assert shape[0] > SLAB_SLICES or spacing_mm[0] == 5.0
+
+
+def test_border_lies_between_voxels_and_not_on_the_coarse_grid():
+    # Scores 4 at voxel 2 and -12 at voxel 3: equal a quarter of the way, where
+    # nearest neighbor would put the border halfway.
+    logits = np.zeros((14, 1, 1, 6), np.float16)
+    logits[2:] = -99
+    logits[1, 0, 0] = [4, 4, 4, -12, -12, -12]
+    weights = weights_between((1, 1, 60), (1.0, 1.0, 0.1), (1, 1, 6), (1.0, 1.0, 1.0))
+    region = np.zeros((1, 1, 60), np.uint8)
+    label_region(logits, best_class(logits), weights, region)
+    # Voxel i lies at (i + 0.5) / 10 - 0.5 coarse voxels; the border at 2.25 is i = 27.
+    assert region[0, 0].tolist() == [1] * 27 + [0] * 33
+
+
+def test_labels_land_in_the_box_and_nowhere_else():
+    labels = np.zeros((10, 12, 8), np.uint8)
+    labels[2:8, 3:9, 2:6] = 1
+    geometry = Geometry(shape=(20, 40, 30), spacing_mm=(4.0, 3.0, 5.0))
+    box = Box(start=(5, 10, 7), stop=(10, 16, 10))  # 20 x 18 x 15 mm
+    scores = class_scores(labels, (2.0, 1.5, 1.875), box)
+    label_map = restore(scores, source_of(geometry))
+    assert label_map.shape == (20, 40, 30)
+    # 12 x 9 x 7.5 mm of liver are 0.8 ml, less than any liver: a speck.
+    assert not label_map.any()
+    scores = class_scores(labels, (20.0, 15.0, 18.75), box)
+    geometry = Geometry(shape=(20, 40, 30), spacing_mm=(40.0, 30.0, 50.0))
+    label_map = restore(scores, source_of(geometry))
+    assert set(np.unique(label_map[box.slices])) == {0, 1}
+    label_map[box.slices] = 0
+    assert not label_map.any()
+
+
+def test_speck_goes_to_the_second_best_class():
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[2:10, 2:10, 2:10] = 2
+    labels[5, 5, 5] = 13  # a left kidney in the right one
+    labels[0, 0, 0] = 13
+    scores = class_scores(labels, (8.0, 8.0, 8.0), Box(start=(0, 0, 0), stop=(12, 12, 12)))
+    scores.logits[2, 5, 5, 5] = 3
+    scores.logits[0, 0, 0, 0] = 3
+    coarse_labels = best_class(scores.logits)
+    take_back_specks(scores, coarse_labels)
+    expected = np.zeros_like(labels)
+    expected[2:10, 2:10, 2:10] = 2
+    assert np.array_equal(coarse_labels, expected)
+    assert np.array_equal(best_class(scores.logits), expected)
+
+
+def test_nothing_found_is_an_empty_label_map():
+    labels = np.zeros((4, 5, 6), np.uint8)
+    geometry = Geometry(shape=(4, 5, 6), spacing_mm=(2.0, 1.5, 1.5))
+    scores = class_scores(labels, (2.0, 1.5, 1.5), Box(start=(0, 0, 0), stop=(4, 5, 6)))
+    assert not restore(scores, source_of(geometry)).any()

@@ -1,0 +1,67 @@
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import __version__
+from app.cli import main as cli
+from app.errors import CascadeError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_without_a_command_it_shows_where_to_start(capsys):
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert "python -m app predict --input" in shown
+    assert "info" in shown
+
+
+def test_unknown_command_is_wrong_use(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["segmentt"])
+    assert stopped.value.code == 2
+    assert "predict" in capsys.readouterr().err
+
+
+def test_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: python -m app" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (CascadeError("the file is gone"), "error: the file is gone"),
+        (ModuleNotFoundError("No module", name="torch"), "'torch'"),
+    ],
+)
+def test_expected_errors_are_one_line_and_exit_code_2(monkeypatch, capsys, error, message):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("app.cli.info"), "run", fail)
+    assert cli.main(["info"]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_package_runs_as_a_program():
+    finished = subprocess.run(
+        [sys.executable, "-m", "app", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.stdout.strip() == __version__
+    assert finished.returncode == 0

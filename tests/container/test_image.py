@@ -1,0 +1,147 @@
+"""The image as its users meet it. Every test here starts a container."""
+
+import json
+import os
+import subprocess
+
+import pytest
+import SimpleITK as sitk
+
+from app import __version__
+
+pytestmark = pytest.mark.container
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+
+
+def mounts(inputs, outputs):
+    return ("-v", f"{inputs}:/inputs:ro", "-v", f"{outputs}:/outputs")
+
+
+def owners(folder):
+    return {(entry.stat().st_uid, entry.stat().st_gid) for entry in folder.iterdir()}
+
+
+def give(folder, owner):
+    os.chown(folder, *owner)
+
+
+def assert_segmented(finished, inputs, outputs):
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    scan = sitk.ReadImage(str(inputs / "body_0000.nii.gz"))
+    label_map = sitk.ReadImage(str(outputs / "body.nii.gz"))
+    assert label_map.GetSize() == scan.GetSize()
+    assert label_map.GetSpacing() == pytest.approx(scan.GetSpacing())
+    assert label_map.GetPixelID() == sitk.sitkUInt8
+    statistics = sitk.StatisticsImageFilter()
+    statistics.Execute(label_map)
+    assert 1 <= statistics.GetMaximum() <= 13
+
+
+def test_scans_in_inputs_become_label_maps_in_outputs(run_container, folders):
+    inputs, outputs = folders
+    finished = run_container(*mounts(inputs, outputs))
+    assert_segmented(finished, inputs, outputs)
+    assert {path.name for path in outputs.iterdir()} == {"body.nii.gz", "run.json"}
+
+
+def test_the_challenge_calls_it_its_own_way(docker, image, folders):
+    inputs, outputs = folders
+    finished = subprocess.run(
+        [docker, "container", "run", "-m", "8G", "--rm"]
+        + ["-v", f"{inputs}/:/workspace/inputs/", "-v", f"{outputs}/:/workspace/outputs/"]
+        + [image, "/bin/bash", "-c", "sh predict.sh"],
+        capture_output=True,
+        text=True,
+    )
+    assert_segmented(finished, inputs, outputs)
+
+
+@needs_root
+def test_any_user_may_run_it(run_container, folders):
+    inputs, outputs = folders
+    give(outputs, (12345, 23456))
+    finished = run_container("--user", "12345:23456", *mounts(inputs, outputs))
+    assert_segmented(finished, inputs, outputs)
+    assert owners(outputs) == {(12345, 23456)}
+
+
+@needs_root
+def test_results_belong_to_the_owner_of_the_output_folder(run_container, folders):
+    inputs, outputs = folders
+    give(outputs, (1234, 2345))
+    finished = run_container(*mounts(inputs, outputs))
+    assert_segmented(finished, inputs, outputs)
+    assert owners(outputs) == {(1234, 2345)}
+
+
+@needs_root
+def test_results_are_handed_over_where_only_root_may_read_the_scans(run_container, folders):
+    inputs, outputs = folders
+    inputs.chmod(0o700)
+    give(outputs, (1234, 2345))
+    finished = run_container(*mounts(inputs, outputs))
+    assert_segmented(finished, inputs, outputs)
+    assert owners(outputs) == {(1234, 2345)}
+
+
+def test_options_go_to_predict_and_a_damaged_scan_does_not_stop_the_others(run_container, folders):
+    inputs, outputs = folders
+    (inputs / "damaged_0000.nii.gz").write_bytes(b"no scan")
+    finished = run_container(*mounts(inputs, outputs), command=("--threads", "1"))
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    assert (outputs / "body.nii.gz").exists()
+    assert not (outputs / "damaged.nii.gz").exists()
+
+
+def test_without_folders_it_says_what_to_mount(run_container):
+    finished = run_container()
+    assert finished.returncode == 2
+    assert "/outputs" in finished.stderr
+
+
+def test_info_knows_both_networks(run_container):
+    finished = run_container(command=("info", "--json"))
+    assert finished.returncode == 0, finished.stderr
+    phases = json.loads(finished.stdout)["phases"]
+    assert phases["locate"]["parameters"] == 1_367_618
+    assert phases["segment"]["parameters"] == 9_373_994
+
+
+def test_neither_torch_nor_compiler_nor_cache_ships(run_container):
+    find = (
+        "import importlib.util as util, shutil; from pathlib import Path;"
+        "print([name for name in ('torch', 'monai', 'PIL') if util.find_spec(name)],"
+        "[name for name in ('gcc', 'cc', 'g++', 'make') if shutil.which(name)],"
+        "[str(path) for path in (Path('/root/.cache'), Path('/wheels'), Path('/opt/venv'))"
+        " if path.exists()])"
+    )
+    assert run_container(command=("python3", "-c", find)).stdout.split() == ["[]", "[]", "[]"]
+
+
+def test_only_the_rooms_that_ship_are_there(run_container):
+    listed = run_container(command=("sh", "-c", "ls /workspace /workspace/app /workspace/app/cli"))
+    names = set(listed.stdout.split()) - {"__pycache__"}
+    rooms = {"cascade", "cli", "imaging"}
+    files = {f"{name}.py" for name in ("errors", "labels", "config", "manifest")}
+    commands = {f"{name}.py" for name in ("main", "predict", "batch", "info")}
+    headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
+    top = {"app", "weights", "predict.sh", "LICENSE"}
+    assert names == headings | top | rooms | files | commands | {"__init__.py", "__main__.py"}
+
+
+def test_networks_ship_converted_and_without_their_checkpoints(run_container):
+    listed = run_container(command=("sh", "-c", "ls /workspace/weights/*/"))
+    assert listed.stdout.count("model.xml") == listed.stdout.count("model.bin") == 2
+    assert "safetensors" not in listed.stdout
+
+
+def test_image_is_small_and_says_what_it_is(docker, image):
+    inspected = subprocess.run(
+        [docker, "image", "inspect", image], capture_output=True, text=True, check=True
+    )
+    (about,) = json.loads(inspected.stdout)
+    assert about["Size"] < 800e6
+    labels = about["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"

@@ -1,0 +1,58 @@
+"""Contracts that only a fresh interpreter can check; the static ones are in pyproject.toml."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STAYS_HOME = {"torch", "monai", "numba", "safetensors", "PIL"}
+
+
+def modules_loaded_by(*names):
+    """Import modules in a new interpreter and give the top-level names that came with them."""
+    program = (
+        "import importlib, json\n"
+        "before = set(sys.modules)\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "new = set(sys.modules) - before\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in new})))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(finished.stdout))
+
+
+def modules_in(room):
+    folder = resources.files(room)
+    return [f"{room}.{found.name}" for found in pkgutil.iter_modules([str(folder)])]
+
+
+def test_what_ships_loads_neither_torch_nor_monai():
+    shipped = [
+        "app.cli.main",
+        "app.cli.predict",
+        "app.cli.info",
+        "app.cli.batch",
+        *modules_in("app.cascade"),
+    ]
+    shipped += [name for name in modules_in("app.imaging") if name != "app.imaging.picture"]
+    assert not modules_loaded_by(*shipped) & STAYS_HOME
+
+
+@pytest.mark.parametrize("name", ["app", "app.errors", "app.labels", "app.config", "app.manifest"])
+def test_base_needs_the_standard_library_only(name):
+    assert modules_loaded_by(name) <= {*sys.stdlib_module_names, "app"}
+
+
+def test_command_line_loads_no_room_before_a_command_is_chosen():
+    heavy = {"numpy", "scipy", "SimpleITK", "openvino"} | STAYS_HOME
+    assert not modules_loaded_by("app.cli.main") & heavy
