@@ -53,7 +53,7 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="abdomen-cascade" \
       org.opencontainers.image.description="Abdominal CT organ segmentation on a CPU; not for clinical use" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-4.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # HOME: any --user may come, and the root file system may be read-only.

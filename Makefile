@@ -26,7 +26,7 @@ REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 .PHONY: help setup run test check export image benchmark lock clean
 
 help: ## Say what each target does
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BIN)/.dev ## Make .venv with all that working on the code needs (torch included)
 
@@ -53,7 +53,8 @@ export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, check
 	$(APP) export
 
 image: ## Build the container image (it converts the checkpoints again)
-	@for wheel in $(wildcard $(PIP_FIND_LINKS)/torch-*.whl); do cp -u "$$wheel" wheels/; done
+	@for wheel in $(foreach folder,$(PIP_FIND_LINKS),$(wildcard $(folder)/torch-*.whl)); do \
+	    [ -e "wheels/$${wheel##*/}" ] || cp "$$wheel" wheels/; done
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_OPTIONS) \
 	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \

@@ -11,7 +11,7 @@ from app.errors import UsageError
 from app.labels import CLASS_NAMES
 
 PREPROCESSING_VERSION = 1
-"""Raised whenever resampling or intensity scaling changes; weights of another version are refused."""
+"""Raised whenever resampling or intensity scaling changes; other weights are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class PhaseConfig:
     preprocessing_version: int = PREPROCESSING_VERSION
 
     def __post_init__(self) -> None:
+        """Check that the fields agree with each other."""
         if any(size <= 0 or size % self.patch_divisor for size in self.patch_shape):
             raise UsageError(
                 f"patch_shape {self.patch_shape} must be positive multiples of {self.patch_divisor}"
@@ -83,7 +84,7 @@ LOCATE = PhaseConfig(
 SEGMENT = PhaseConfig(
     name="segment",
     class_names=CLASS_NAMES,
-    spacing_mm=(2.0, 1.5, 1.5),
+    spacing_mm=(3.0, 3.0, 3.0),
     patch_shape=(96, 96, 96),
     patch_divisor=16,
     overlap=0.05,

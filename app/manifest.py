@@ -88,7 +88,7 @@ class Manifest:
             )
         labels = record.pop("labels", None)
         try:
-            record["config"] = PhaseConfig(**_with_tuples(record["config"]))
+            record["config"] = config_from_json(record["config"])
             manifest = cls(**record)
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise WeightsError(f"the manifest does not describe a network: {error}") from error
@@ -108,8 +108,12 @@ def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in names}
 
 
-def _with_tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON knows no tuples; every list in a PhaseConfig was one.
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
+def config_from_json(record: Mapping[str, Any]) -> PhaseConfig:
+    """Make a configuration from its JSON object.
+
+    JSON knows no tuples; every list in a :class:`PhaseConfig` was one.
+    """
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
     }
+    return PhaseConfig(**fields)

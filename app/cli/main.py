@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in COMMANDS:
+        # The container ships only the commands that need no more than it holds.
         if importlib.util.find_spec(f"app.cli.{name}") is None:
             continue
         module = importlib.import_module(f"app.cli.{name}")

@@ -82,9 +82,9 @@ def split_anatomies(manifest: Path) -> Split:
         entries = json.loads(manifest.read_text())
         organ_ml = {Path(entry["file"]).stem: entry["organ_ml"] for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableScanError(f"{manifest}: expected the anatomies' manifest ({error})") from error
+        raise UnreadableScanError(
+            f"{manifest}: expected the anatomies' manifest ({error})"
+        ) from error
     groups = group_patients(organ_ml)
     held_out = {name for group in groups[::HOLD_OUT_EVERY] for name in group}
-    return Split(
-        train=tuple(sorted(set(organ_ml) - held_out)), held_out=tuple(sorted(held_out))
-    )
+    return Split(train=tuple(sorted(set(organ_ml) - held_out)), held_out=tuple(sorted(held_out)))

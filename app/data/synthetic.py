@@ -69,7 +69,7 @@ def load_body(path: Path) -> Body:
             z, y, x = (float(step) for step in stored["spacing_mm"])
     except (OSError, KeyError, ValueError) as error:
         raise UnreadableScanError(
-            f"{path}: expected a tissue map written by app.synthesis.bank ({error}); build the bank again"
+            f"{path}: expected a body of the bank ({error}); remove it and build the bank again"
         ) from error
     labels = ORGAN_OF_TISSUE[tissues]
     flat = np.flatnonzero(labels)
@@ -159,13 +159,16 @@ def _outside(hu: FloatVolume, labels: LabelVolume, inside: tuple[slice, ...]) ->
     labels[~seen] = 0
 
 
-def _segment_center(body: Body, shape: IndexZYX, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _segment_center(
+    body: Body, shape: IndexZYX, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
     """Choose a place: mostly an organ, each organ as often; else around them or anywhere."""
     kind = rng.random()
     if kind < 0.8:
         points = body.organ_points[rng.integers(len(body.organ_points))]
         point = points[rng.integers(len(points))].astype(np.float64)
-        return point + rng.uniform(-0.3, 0.3, 3) * shape
+        near: npt.NDArray[np.float64] = point + rng.uniform(-0.3, 0.3, 3) * shape
+        return near
     margin = np.zeros(3) if kind > 0.96 else NEARBY_MM / np.array(body.spacing_mm)
     low, high = body.organ_start - margin, body.organ_stop + margin
     if kind > 0.96:

@@ -1,6 +1,6 @@
-"""Does the IR compute what the checkpoint computes?
+"""Compare what an IR computes with what its checkpoint computes.
 
-Answered on patches of a phantom scan, not on noise: only there do the logits
+Done on patches of a phantom scan, not on noise: only there do the logits
 have the margins they have in use.
 """
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -58,8 +59,9 @@ def _comparable(logits: FloatVolume) -> FloatVolume:
     return logits[1:] - logits[:1] if len(logits) == 2 else logits
 
 
-def _classes(logits: FloatVolume) -> FloatVolume:
-    return logits[0] > 0 if len(logits) == 1 else logits.argmax(axis=0)  # type: ignore[return-value]
+def _classes(logits: FloatVolume) -> npt.NDArray[np.intp]:
+    classes: npt.NDArray[np.intp] = logits[0] > 0 if len(logits) == 1 else logits.argmax(axis=0)
+    return classes
 
 
 def check_parity(network: nn.Module, model_path: Path, config: PhaseConfig) -> Parity:

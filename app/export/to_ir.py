@@ -24,6 +24,7 @@ from app.manifest import (
     MODEL_WEIGHTS_NAME,
     Manifest,
     checksums,
+    config_from_json,
 )
 from app.models.build import build_network
 from app.models.fold import FoldedLocator, fold_segmenter
@@ -67,11 +68,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         record = json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8"))
-        fields = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in record["config"].items()
-        }
-        config = PhaseConfig(**fields)
+        config = config_from_json(record["config"])
         network = build_network(config)
         network.load_state_dict(load_file(folder / CHECKPOINT_NAME))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -167,7 +164,9 @@ def export_phase(source: Path, output: Path) -> Manifest:
         files=checksums(output, (MODEL_NAME, MODEL_WEIGHTS_NAME))
         | checksums(source, (CHECKPOINT_NAME,)),
         parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
-        gmacs_per_patch=round(count_macs(checkpoint.network, checkpoint.config.patch_shape) / 1e9, 3),
+        gmacs_per_patch=round(
+            count_macs(checkpoint.network, checkpoint.config.patch_shape) / 1e9, 3
+        ),
         license=record["license"],
         provenance=record["provenance"],
         training=record.get("training", {}),

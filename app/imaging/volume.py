@@ -30,6 +30,7 @@ class Volume:
     geometry: Geometry
 
     def __post_init__(self) -> None:
+        """Check that array and grid agree."""
         if self.array.shape != self.geometry.shape:
             raise UsageError(
                 f"array of shape {self.array.shape} on a grid of shape {self.geometry.shape}"

@@ -8,7 +8,8 @@ output gradient, one shift of the kernel at a time. On other devices PyTorch's
 own kernels are used.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 Kernel = tuple[int, int, int]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=True, cache=True)
 def _correlate(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
     """Sum, for each kernel shift and channel, shifted input times gradient.
 
@@ -36,11 +37,14 @@ def _correlate(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
                     for x in range(width):
                         for k in range(kx):
                             for c in range(channels):
-                                sums[k, c] += grad[n, z, y, x, c] * padded[n, z + i, y + j, x + k, c]
+                                sums[k, c] += (
+                                    grad[n, z, y, x, c] * padded[n, z + i, y + j, x + k, c]
+                                )
         out[i, j] = sums
 
 
-def _padding(kernel: Kernel) -> Kernel:
+def _padding(kernel: Sequence[int]) -> Kernel:
+    """Pad so that the size is kept."""
     z, y, x = (size // 2 for size in kernel)
     return (z, y, x)
 
@@ -73,20 +77,20 @@ class _DepthwiseConv(torch.autograd.Function):
     """Stride-1 depthwise convolution with padding that keeps the size; always in full precision."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return F.conv3d(x, weight, padding=_padding(weight.shape[2:]), groups=weight.shape[0])
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
-        kernel = tuple(weight.shape[2:])
+        kz, ky, kx = kernel = weight.shape[2:]
         flipped = weight.flip(2, 3, 4)
         grad_x = F.conv3d(grad, flipped, padding=_padding(kernel), groups=weight.shape[0])
-        return grad_x, weight_gradient(x, grad, kernel)
+        return grad_x, weight_gradient(x, grad, (kz, ky, kx))
 
 
 class DepthwiseConv3d(nn.Conv3d):
@@ -113,8 +117,8 @@ class DepthwiseConv3d(nn.Conv3d):
         if not (self.training and x.device.type == "cpu"):
             return super().forward(x)
         ratio = self.in_channels // self.out_channels
-        result: Tensor = sum(
-            _DepthwiseConv.apply(x[:, part::ratio], self.weight[:, part : part + 1])
+        parts: list[Tensor] = [
+            _DepthwiseConv.apply(x[:, part::ratio], self.weight[:, part : part + 1])  # type: ignore[no-untyped-call]
             for part in range(ratio)
-        )
-        return result + self.bias.view(-1, 1, 1, 1)
+        ]
+        return sum(parts[1:], parts[0]) + cast("Tensor", self.bias).view(-1, 1, 1, 1)

@@ -20,21 +20,27 @@ from app.models.modulation import GroupedLinear, InstanceNorm
 from app.models.segmenter import Segmenter
 
 
+def _bias(layer: nn.Module) -> Tensor:
+    """Give the bias of a layer that has one."""
+    return cast("Tensor", layer.bias)
+
+
 def _fold_decoder(decoder: LinearDecoder) -> list[nn.Conv3d]:
     """Reduce lateral, fusion and classifier to one product per scale, organs minus background."""
     classify = decoder.classifier.weight.flatten(1)  # (2, 64)
     difference = classify[1] - classify[0]  # (64,)
     per_group = decoder.fusion.weight.flatten(1)  # (64, 4): what each output sees of the 256
     fused = (difference[:, None] * per_group).flatten()  # (256,): weight of each lateral channel
-    offset = decoder.classifier.bias[1] - decoder.classifier.bias[0]
-    offset = offset + difference @ decoder.fusion.bias
-    folded = []
-    for lateral, weight in zip(decoder.laterals, fused.split(DECODER_WIDTH), strict=True):
+    background, organs = _bias(decoder.classifier)
+    offset = organs - background + difference @ _bias(decoder.fusion)
+    folded: list[nn.Conv3d] = []
+    laterals = cast("list[nn.Conv3d]", list(decoder.laterals))
+    for lateral, weight in zip(laterals, fused.split(DECODER_WIDTH), strict=True):
         conv = nn.Conv3d(lateral.in_channels, 1, kernel_size=1, bias=not folded)
         conv.weight.copy_((weight @ lateral.weight.flatten(1)).view_as(conv.weight))
-        offset = offset + weight @ lateral.bias
+        offset = offset + weight @ _bias(lateral)
         folded.append(conv)
-    cast("Tensor", folded[0].bias).copy_(offset)
+    _bias(folded[0]).copy_(offset)
     return folded
 
 
@@ -127,8 +133,7 @@ def _fold_head(enlarge: nn.ConvTranspose3d, classify: nn.Conv3d) -> nn.ConvTrans
     matrix = classify.weight.flatten(1)  # (classes, 30)
     head = nn.ConvTranspose3d(enlarge.in_channels, classify.out_channels, 2, stride=2)
     head.weight.copy_(torch.einsum("om,imzyx->iozyx", matrix, enlarge.weight))
-    bias = matrix @ cast("Tensor", enlarge.bias) + cast("Tensor", classify.bias)
-    cast("Tensor", head.bias).copy_(bias)
+    _bias(head).copy_(matrix @ _bias(enlarge) + _bias(classify))
     return head
 
 

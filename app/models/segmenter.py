@@ -5,6 +5,8 @@ The encoder works channels-last, the decoder channels-first; both see the same
 memory.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +41,7 @@ class Stem(nn.Module):
         # Output channels 2g and 2g + 1 see input channel g alone: a product, not a convolution.
         weight = self.lift.weight.flatten()  # (C,)
         x = x.repeat_interleave(self.lift.out_channels // STEM_WIDTH, dim=-1)
-        return self.norm(x * weight + self.lift.bias)  # (N, Z/2, Y/2, X/2, C)
+        return self.norm(x * weight + cast("Tensor", self.lift.bias))  # (N, Z/2, Y/2, X/2, C)
 
 
 class Embed(nn.Module):
@@ -69,9 +71,7 @@ class Encoder(nn.Module):
         self.embeds = nn.ModuleList([Stem(widths[0])])
         self.embeds.extend(Embed(*pair) for pair in zip(widths, widths[1:], strict=False))
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(Block(width, _mixer(stage, block, width)) for block in range(depth))
-            )
+            nn.Sequential(*(Block(width, _mixer(stage, block, width)) for block in range(depth)))
             for stage, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for width in widths)
@@ -103,7 +103,9 @@ class Decoder(nn.Module):
         coarsest, *finer = reversed(skips)
         x = self.bottom(coarsest)  # (N, 480, 6³) for a 96³ patch
         for up, fusion, skip in zip(self.ups, self.fusions, finer, strict=True):
-            x = fusion(torch.cat([up(x), skip], dim=1))  # (N, 240, 12³), (N, 120, 24³), (N, 60, 48³)
+            x = fusion(
+                torch.cat([up(x), skip], dim=1)
+            )  # (N, 240, 12³), (N, 120, 24³), (N, 60, 48³)
         return x
 
 

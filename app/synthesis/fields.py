@@ -30,8 +30,8 @@ def correlated_noise(
     noise = rng.standard_normal(shape, dtype=np.float32)
     sigma = [length_mm / step for step in spacing_mm]
     noise = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=2.5)
-    noise /= max(float(noise.std()), 1e-6)
-    return noise
+    result: FloatVolume = noise / max(float(noise.std()), 1e-6)
+    return result
 
 
 def smooth_field(

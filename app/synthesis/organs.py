@@ -10,6 +10,12 @@ from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.synthesis.tissues import Tissue
 from app.synthesis.whole_body import SPACING_MM
 
+_RUN_UPWARDS = (Tissue.AORTA, Tissue.ESOPHAGUS)
+"""Organs that leave the abdomen upwards: one that ends bluntly was cut, wherever it ends."""
+
+_BLUNT = 0.4
+"""Share of the usual cross-section from which an end is blunt and no tip."""
+
 _MARGIN = 6
 """Voxels around an organ that its blur may reach."""
 
@@ -152,12 +158,17 @@ def continue_cut_organs(
     """Let an organ that the given map cuts off go on with the template's, in place."""
     heights = _source_positions(grid)[0]
     for organ in range(1, 14):
-        occupied = np.flatnonzero((organs == organ).any((1, 2)))
+        areas = np.count_nonzero(organs == organ, axis=(1, 2))
+        occupied = np.flatnonzero(areas)
         if not len(occupied):
             continue
+        bottom, top = int(occupied[0]), int(occupied[-1])
+        cut_above = top >= organs.shape[0] - 2 or (
+            organ in _RUN_UPWARDS and areas[top] > _BLUNT * np.median(areas[occupied])
+        )
         for cut, beyond in (
-            (occupied[0] <= 1, heights < occupied[0] - 0.5),
-            (occupied[-1] >= organs.shape[0] - 2, heights > occupied[-1] + 0.5),
+            (bottom <= 1, heights < bottom - 0.5),
+            (cut_above, heights > top + 0.5),
         ):
             if cut and beyond.any():
                 part = pasted[beyond]

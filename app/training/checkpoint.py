@@ -1,4 +1,4 @@
-"""Training state on disk, so that a killed run goes on, and weights, so that a finished one serves."""
+"""Training state, so that a killed run goes on, and weights, so that a finished one serves."""
 
 import logging
 from dataclasses import asdict

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from monai.losses import DiceCELoss
+from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -86,9 +86,12 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=self.config.mixed_precision
+        ):
             logits = self.model(images)
-        seen = (..., *[slice(None, None, self.config.loss_stride)] * 3)
+        step = slice(None, None, self.config.loss_stride)
+        seen = (slice(None), slice(None), step, step, step)
         loss = self.loss(logits[seen].float(), labels[seen])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

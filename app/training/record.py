@@ -20,8 +20,8 @@ PROVENANCE = (
     "Trained on CT scans synthesized from label maps alone: organ shapes of 250 patients "
     "predicted by the authors of the method for the FLARE 2024 validation and test scans, set "
     "into the tissues of two bodies of the TotalSegmentator dataset (Wasserthal et al. 2023, "
-    "CC BY 4.0). No real scan was seen in training. For research; never to be scored on the FLARE 2024 "
-    "validation or test sets as if unseen."
+    "CC BY 4.0). No real scan was seen in training. For research; never to be scored on the "
+    "FLARE 2024 validation or test sets as if unseen."
 )
 
 

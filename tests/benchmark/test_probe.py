@@ -35,6 +35,16 @@ def test_container_peak_is_read_from_its_last_words(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the stand-in for Docker is a shell script")
+def test_a_process_that_shares_what_others_loaded_counts_it_as_its_own(tmp_path):
+    docker = script(tmp_path / "docker", "#!/bin/sh\necho peak_bytes=2097152\n")
+    (tmp_path / "run.json").write_text('{"cases": [{"peak_mib": 3}]}')
+    measured = probe.run_image(
+        "case", docker=docker, image="any", memory="8g", scans=tmp_path, results=tmp_path
+    )
+    assert measured.peak_mib == 3.0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for Docker is a shell script")
 def test_a_kernel_that_tells_no_peak_leaves_it_unknown(tmp_path):
     docker = script(tmp_path / "docker", "#!/bin/sh\nexit 137\n")
     measured = probe.run_image(

@@ -1,14 +1,17 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.cascade.bundle import Phase
+from app.cascade.bundle import Phase, open_phase
 from app.cascade.locate import locate, may_hold_organs
 from app.config import LOCATE
 from app.imaging.geometry import Box, Geometry
+from app.imaging.io import read_scan
 from app.imaging.volume import Volume
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACING_MM = (5.0, 2.0, 1.0)
 
 
@@ -105,3 +108,21 @@ def test_patch_is_wanted_only_near_what_phase_one_saw():
 @pytest.mark.parametrize("shape", [(1, 100, 120), (60, 1, 120), (2, 3, 4)])
 def test_scan_of_hardly_any_slices_is_no_crash(shape):
     assert find(scan_with(shape=shape)) is None
+
+
+@pytest.mark.realdata
+def test_abdomen_of_a_real_torso_is_found_without_its_pelvis():
+    path = ROOT / ".." / "shared" / "data" / "ct" / "torso_3mm_0000.nii.gz"
+    if not path.exists():
+        pytest.skip(f"no real scan at {path}")
+    if not (ROOT / "weights" / "locate" / "manifest.json").exists():
+        pytest.skip("no weights for phase one")
+    scan, _ = read_scan(path)
+    labels, _ = read_scan(path.with_name("torso_3mm_labels.nii.gz"))
+    phase = open_phase(ROOT / "weights" / "locate", "locate", threads=1, precision="f32")
+    box = locate(scan, phase, least_region_mm=(1.0, 1.0, 1.0)).box
+    # Aorta and vena cava go on below the abdomen; the other organs must be whole.
+    organs = (labels.array > 0) & (labels.array != 5) & (labels.array != 6)
+    assert organs[box.slices].sum() > 0.99 * organs.sum()
+    # The scan is 336 mm long and its lowest 110 mm show the pelvis.
+    assert box.start[0] * 3 > 110

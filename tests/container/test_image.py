@@ -144,4 +144,4 @@ def test_image_is_small_and_says_what_it_is(docker, image):
     assert about["Size"] < 800e6
     labels = about["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0 AND CC-BY-NC-4.0"

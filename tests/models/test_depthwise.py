@@ -30,5 +30,7 @@ def test_training_path_gives_what_the_plain_convolution_gives(channels_in, chann
     fast.square().sum().backward()
 
     torch.testing.assert_close(fast, plain)
-    for found, wanted in zip([conv.weight.grad, conv.bias.grad, fast_x.grad], expected):
+    for found, wanted in zip(
+        [conv.weight.grad, conv.bias.grad, fast_x.grad], expected, strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -120,6 +120,14 @@ def test_a_vessel_cut_by_the_organ_map_goes_on_in_the_template(body, patient):
     assert (beyond == Tissue.AORTA).any((1, 2)).all()
 
 
+def test_an_aorta_that_ends_bluntly_below_the_scan_end_goes_on_too(template, patient):
+    short = patient.copy()
+    short[60:][short[60:] == Tissue.AORTA] = 0
+    made = complete_body(short, template, np.random.default_rng(4), habitus=LEAN)
+    top = round(made.offset_mm[0] / 1.5) + 60
+    assert (ORGAN_OF_TISSUE[made.tissues[top + 2 :]] == Tissue.AORTA).any((1, 2)).all()
+
+
 def test_skin_closes_every_slice(body):
     for plane in body.tissues:
         outside = ndimage.binary_propagation(
