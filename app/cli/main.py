@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from app import __version__
 from app.errors import CascadeError
 
-COMMANDS = ("predict", "preview", "synthesize", "info", "export", "train", "benchmark")
+COMMANDS = ("predict", "preview", "synthesize", "info", "export", "bank", "train", "benchmark")
 """Commands, each in the module of its name, in the order of the help text."""
 
 EXIT_OK = 0

@@ -22,6 +22,7 @@ from app.errors import UnreadableScanError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.intensity import normalize
 from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render
+from app.synthesis.bank import read_body
 from app.synthesis.fields import smooth_field
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
@@ -44,7 +45,7 @@ class Body:
     organ_points : list of (n, 3) arrays of int
         Voxels (z, y, x) of each organ that the body has.
     organ_start, organ_stop : (3,) arrays of int
-        Box around all organs, in voxels.
+        Region that the anatomy covered, in voxels.
     """
 
     tissues: LabelVolume
@@ -64,14 +65,12 @@ def load_body(path: Path) -> Body:
         If the file is no tissue map of a bank.
     """
     try:
-        with np.load(path) as stored:
-            tissues: LabelVolume = stored["tissues"]
-            z, y, x = (float(step) for step in stored["spacing_mm"])
+        stored = read_body(path)
     except (OSError, KeyError, ValueError) as error:
         raise UnreadableScanError(
             f"{path}: expected a body of the bank ({error}); remove it and build the bank again"
         ) from error
-    labels = ORGAN_OF_TISSUE[tissues]
+    labels = ORGAN_OF_TISSUE[stored.tissues]
     flat = np.flatnonzero(labels)
     rng = np.random.default_rng(len(flat))
     values = labels.reshape(-1)[flat]
@@ -80,13 +79,12 @@ def load_body(path: Path) -> Body:
         chosen = flat[values == value]
         chosen = rng.choice(chosen, min(len(chosen), POINTS_PER_ORGAN), replace=False)
         points.append(np.stack(np.unravel_index(chosen, labels.shape), axis=1).astype(np.int32))
-    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
     return Body(
-        tissues=tissues,
-        spacing_mm=(z, y, x),
+        tissues=stored.tissues,
+        spacing_mm=stored.spacing_mm,
         organ_points=points,
-        organ_start=np.array([part.start for part in boxes], np.int32),
-        organ_stop=np.array([part.stop for part in boxes], np.int32),
+        organ_start=np.array(stored.organ_box.start, np.int32),
+        organ_stop=np.array(stored.organ_box.stop, np.int32),
     )
 
 

@@ -9,9 +9,6 @@ Each body is one compressed ``.npz``:
 - ``name``, ``template``: strings
 """
 
-import argparse
-import logging
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,8 +23,6 @@ from app.imaging.geometry import Box, LabelVolume, SpacingZYX
 from app.synthesis.body import Body, complete_body
 from app.synthesis.template import Template, build_templates
 from app.synthesis.whole_body import SPACING_MM
-
-logger = logging.getLogger(__name__)
 
 BANK_SPACING_MM: SpacingZYX = (2.0, 1.5, 1.5)
 """Spacing of phase two, (z, y, x), in mm."""
@@ -240,43 +235,3 @@ def build_bank(
         return
     with ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(templates,)) as pool:
         yield from pool.map(_work, tasks)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Build a bank from the command line.
-
-    Parameters
-    ----------
-    arguments : list of str, optional
-        By default those of the process.
-    """
-    parser = argparse.ArgumentParser(prog="python -m app.synthesis.bank", description=__doc__)
-    parser.add_argument("--anatomies", type=Path, required=True, help="folder of organ maps")
-    parser.add_argument("--bodies", type=Path, required=True, help="folder of whole bodies")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the bank")
-    parser.add_argument("--limit", type=int, help="only so many anatomies")
-    parser.add_argument("--variants", type=int, default=1, help="bodies for each anatomy")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--overwrite", action="store_true", help="build again what is there")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    begin = time.perf_counter()
-    for count, file in enumerate(
-        build_bank(
-            options.anatomies,
-            options.bodies,
-            options.output,
-            seed=options.seed,
-            variants=options.variants,
-            limit=options.limit,
-            processes=options.processes,
-            overwrite=options.overwrite,
-        ),
-        start=1,
-    ):
-        logger.info("%4d %s, %.0f s so far", count, file.name, time.perf_counter() - begin)
-
-
-if __name__ == "__main__":
-    main()

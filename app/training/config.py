@@ -45,12 +45,29 @@ class TrainingConfig:
     batch_size: int
     learning_rate: float = 3.5e-4
     final_learning_rate: float = 1e-5
-    warmup_steps: int = 200
+    warmup_steps: int = 60
     weight_decay: float = 1e-5
     ema_decay: float = 0.999
-    max_gradient_norm: float = 5.0
+    max_gradient_norm: float = 1.0
     checkpoint_every_s: float = 180.0
     log_every: int = 25
     loss_stride: int = 1
     mixed_precision: bool = True
     seed: int = 0
+
+
+RECIPES = {
+    "locate": TrainingConfig(
+        steps=900,
+        patch_shape=(128, 128, 128),
+        batch_size=2,
+        learning_rate=2e-3,
+        warmup_steps=200,
+        max_gradient_norm=5.0,
+        loss_stride=2,
+    ),
+    "segment": TrainingConfig(
+        steps=2000, patch_shape=(64, 64, 64), batch_size=2, learning_rate=2e-3
+    ),
+}
+"""What the weights that come with the program were trained with."""

@@ -1,0 +1,52 @@
+"""Build the bodies that training draws from."""
+
+import argparse
+import logging
+from pathlib import Path
+
+HELP = "build complete bodies around organ label maps, for training"
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "--anatomies",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="organ label maps (values 0 to 13, 1.5 mm, LPS) as .nii or .nii.gz",
+    )
+    parser.add_argument(
+        "--bodies",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="whole bodies with 117 tissues, and tissues.json",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bank")
+    parser.add_argument("--limit", type=int, help="only so many anatomies")
+    parser.add_argument("--variants", type=int, default=1, help="bodies for each anatomy")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bank")
+    parser.add_argument("--processes", type=int, default=1, help="bodies built at a time")
+    parser.add_argument("--overwrite", action="store_true", help="build again what is there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the bank, a log line a body."""
+    from app.synthesis.bank import build_bank
+
+    files = build_bank(
+        arguments.anatomies,
+        arguments.bodies,
+        arguments.output,
+        seed=arguments.seed,
+        variants=arguments.variants,
+        limit=arguments.limit,
+        processes=arguments.processes,
+        overwrite=arguments.overwrite,
+    )
+    for count, file in enumerate(files, start=1):
+        logger.info("%4d %s", count, file.name)
+    return 0

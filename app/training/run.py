@@ -1,0 +1,115 @@
+"""A whole training run: bodies in, weights and their record out."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from app.config import PhaseConfig
+from app.data.splits import split_anatomies
+from app.data.synthetic import SyntheticPatches
+from app.errors import UsageError
+from app.models.build import build_network
+from app.training.config import TrainingConfig
+from app.training.loop import Trainer
+from app.training.record import write_record
+
+logger = logging.getLogger(__name__)
+
+PREFETCHED_BATCHES = 4
+
+
+def training_bodies(bank: Path, manifest: Path | None) -> list[Path]:
+    """List the bodies of a bank that may be trained on.
+
+    Parameters
+    ----------
+    bank : Path
+        Folder of ``<anatomy>_<variant>.npz``.
+    manifest : Path or None
+        The anatomies' manifest, by which patients are held out; None trains on all.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+
+    Raises
+    ------
+    UsageError
+        If none is left.
+    """
+    bodies = sorted(bank.glob("*.npz"))
+    if manifest is not None:
+        allowed = set(split_anatomies(manifest).train)
+        bodies = [body for body in bodies if body.stem.rpartition("_")[0] in allowed]
+    if not bodies:
+        raise UsageError(f"{bank}: no bodies to train on; build a bank first (python -m app bank)")
+    return bodies
+
+
+def _one_thread(_: int) -> None:
+    """Leave the processors to the network: making patches needs one."""
+    torch.set_num_threads(1)
+
+
+def train(
+    phase: PhaseConfig,
+    config: TrainingConfig,
+    *,
+    bank: Path,
+    output: Path,
+    manifest: Path | None = None,
+    start_from: Path | None = None,
+    workers: int = 1,
+) -> None:
+    """Train one phase, or go on with a run that was killed.
+
+    Parameters
+    ----------
+    phase : PhaseConfig
+        What to train.
+    config : TrainingConfig
+        How.
+    bank : Path
+        Folder of synthetic bodies, see :mod:`app.synthesis.bank`.
+    output : Path
+        Folder for ``state.pt``, ``checkpoint.safetensors``, ``training.json`` and the curve.
+    manifest : Path, optional
+        The anatomies' manifest; with it, every ninth patient is held out.
+    start_from : Path, optional
+        ``state.pt`` of an earlier stage whose weights to begin with.
+    workers : int
+        Processes that make patches; 0 makes them in between.
+
+    Raises
+    ------
+    UsageError
+        If the bank holds nothing to train on.
+    WeightsError
+        If ``start_from`` or the state in ``output`` belongs to another network.
+    """
+    bodies = training_bodies(bank, manifest)
+    logger.info("training %s on %d bodies", phase.name, len(bodies))
+    torch.manual_seed(config.seed)
+    trainer = Trainer(build_network(phase), config, output)
+    if not trainer.resume() and start_from is not None:
+        trainer.start_from(start_from)
+    patches = SyntheticPatches(
+        bodies,
+        phase,
+        patch_shape=config.patch_shape,
+        # A resumed run goes on with patches it has not seen yet.
+        seed=config.seed + 1_000_003 * trainer.step,
+    )
+    trainer.run(
+        DataLoader(
+            patches,
+            batch_size=config.batch_size,
+            num_workers=workers,
+            prefetch_factor=PREFETCHED_BATCHES if workers else None,
+            worker_init_fn=_one_thread if workers else None,
+        )
+    )
+    write_record(output, phase=phase, stages=[config], cases=[body.stem for body in bodies])

@@ -1,0 +1,38 @@
+import json
+
+import pytest
+
+from app.data.splits import group_patients, split_anatomies
+from app.errors import UnreadableScanError
+
+
+def volumes(scale):
+    return [1500 * scale, 180, 250, 80, 100, 80, 4, 5, 30, 15, 300, 70, 190]
+
+
+def test_cases_with_nearly_equal_organ_volumes_are_one_patient():
+    organ_ml = {"a_1": volumes(1.0), "b_7": volumes(2.5), "c_1": volumes(1.01)}
+    organ_ml["b_7"][1:4] = [90, 700, 40]
+
+    assert group_patients(organ_ml) == [["a_1", "c_1"], ["b_7"]]
+
+
+def test_a_patient_never_stands_on_both_sides(tmp_path):
+    entries = []
+    for index in range(18):
+        organ_ml = [10 * 1.5**index] * 13
+        entries += [{"file": f"first_{index:02}.nii", "organ_ml": organ_ml}]
+        entries += [{"file": f"second_{index:02}.nii", "organ_ml": organ_ml}]
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(entries))
+
+    split = split_anatomies(manifest)
+
+    assert split.held_out == ("first_00", "first_09", "second_00", "second_09")
+    assert len(split.train) == 32
+    assert not set(split.train) & set(split.held_out)
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(UnreadableScanError, match=r"nowhere\.json"):
+        split_anatomies(tmp_path / "nowhere.json")

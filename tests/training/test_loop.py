@@ -1,0 +1,102 @@
+import csv
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from app.errors import WeightsError
+from app.training.checkpoint import load_weights
+from app.training.config import TrainingConfig
+from app.training.loop import CURVE_NAME, STATE_NAME, WEIGHTS_NAME, Trainer
+
+CONFIG = TrainingConfig(
+    steps=6, patch_shape=(6, 8, 10), batch_size=2, learning_rate=0.05, warmup_steps=1, log_every=2
+)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(1, 4, 1), nn.ReLU(), nn.Conv3d(4, 2, 1))
+
+
+def bright_voxels(skip=0):
+    """Patches whose label is whether a voxel is bright; an endless stream."""
+    generator = torch.Generator().manual_seed(0)
+
+    def stream():
+        while True:
+            images = torch.randn(2, 1, 6, 8, 10, generator=generator)
+            yield images, (images > 0.5).long()
+
+    return itertools.islice(stream(), skip, None)
+
+
+def test_training_learns_a_threshold(tmp_path):
+    trainer = Trainer(network(), replace(CONFIG, steps=150), tmp_path)
+
+    trainer.run(bright_voxels())
+
+    images, labels = next(bright_voxels(skip=1000))
+    found = trainer.average.module(images).argmax(dim=1, keepdim=True)
+    assert (found == labels).float().mean().item() > 0.95
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
+    whole = Trainer(network(), CONFIG, tmp_path / "whole")
+    whole.run(bright_voxels())
+
+    killed = Trainer(network(), CONFIG, tmp_path / "killed")
+    for images, labels in itertools.islice(bright_voxels(), 4):
+        killed.model.train()
+        killed.train_step(images, labels)
+    killed.save()
+    resumed = Trainer(network(), CONFIG, tmp_path / "killed")
+    assert resumed.resume()
+    resumed.run(bright_voxels(skip=4))
+
+    assert resumed.step == 6
+    for found, expected in zip(
+        resumed.average.module.parameters(), whole.average.module.parameters(), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_run_leaves_state_weights_and_curve(tmp_path):
+    trainer = Trainer(network(), CONFIG, tmp_path)
+    trainer.run(bright_voxels())
+
+    assert (tmp_path / STATE_NAME).exists()
+    with (tmp_path / CURVE_NAME).open() as file:
+        assert [row[0] for row in csv.reader(file)] == ["2", "4", "6"]
+    again = network()
+    load_weights(tmp_path / WEIGHTS_NAME, again)
+    for found, expected in zip(
+        again.parameters(), trainer.average.module.parameters(), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_new_stage_starts_from_the_weights_alone(tmp_path):
+    first = Trainer(network(), CONFIG, tmp_path / "first")
+    first.run(bright_voxels())
+
+    second = Trainer(network(), CONFIG, tmp_path / "second")
+    second.start_from(tmp_path / "first" / STATE_NAME)
+
+    assert second.step == 0
+    assert torch.equal(next(second.model.parameters()), next(first.model.parameters()))
+
+
+def test_the_state_of_another_network_is_refused(tmp_path):
+    Trainer(network(), CONFIG, tmp_path).save()
+    other = Trainer(nn.Conv3d(1, 2, 1), CONFIG, tmp_path)
+
+    with pytest.raises(WeightsError, match=STATE_NAME):
+        other.resume()
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(WeightsError, match="nothing.safetensors"):
+        load_weights(tmp_path / "nothing.safetensors", network())

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+
+from app.cli.main import main
+from app.config import LOCATE
+from app.errors import UsageError
+from app.synthesis.phantom import phantom_tissues
+from app.training.run import training_bodies
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bank")
+    for seed in (1, 2):
+        shape, spacing_mm = (60, 62, 64), (8.0, 6.0, 7.0)
+        np.savez_compressed(
+            folder / f"testing_000{seed}_0.npz",
+            tissues=phantom_tissues(shape=shape, spacing_mm=spacing_mm, seed=seed),
+            spacing_mm=np.array(spacing_mm),
+            organ_box=np.array([[15, 15, 15], [45, 45, 45]]),
+            name=f"testing_000{seed}",
+            template="none",
+        )
+    return folder
+
+
+def write_manifest(path, names):
+    entries = [
+        {"file": f"{name}.nii", "organ_ml": [100.0 * (index + 1) ** 2] * 13}
+        for index, name in enumerate(names)
+    ]
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_held_out_patients_are_not_trained_on(bank, tmp_path):
+    manifest = write_manifest(tmp_path / "manifest.json", ["testing_0001", "testing_0002"])
+
+    bodies = training_bodies(bank, manifest)
+
+    assert [body.name for body in bodies] == ["testing_0002_0.npz"]
+
+
+def test_an_empty_bank_is_refused_with_a_remedy(tmp_path):
+    with pytest.raises(UsageError, match="build a bank"):
+        training_bodies(tmp_path, None)
+
+
+@pytest.mark.parametrize("phase", ["locate", "segment"])
+def test_the_command_trains_and_leaves_a_publishable_folder(bank, tmp_path, phase):
+    arguments = ["train", "--phase", phase, "--bank", str(bank), "--output", str(tmp_path)]
+    arguments += ["--steps", "2", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+
+    assert main(arguments) == 0
+
+    assert (tmp_path / "checkpoint.safetensors").stat().st_size > 1_000_000
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["config"]["name"] == phase
+    assert record["training"]["stages"][0]["patch_shape"] == [32, 32, 64]
+    assert record["training"]["cases"] == ["testing_0001_0", "testing_0002_0"]
+
+
+@pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
+def test_a_patch_that_is_not_three_sizes_is_wrong_use(tmp_path, patch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--phase", LOCATE.name, "--bank", "b", "--output", "o", "--patch", patch])
+
+    assert stop.value.code == 2
+    assert "64x64x64" in capsys.readouterr().err
