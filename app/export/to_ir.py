@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
         Input ``patch``, output ``scores``, both of static shape.
     """
     shape = (1, 1, *config.patch_shape)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # OpenVINO's converter still traces modules this way.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
         model = ov.convert_model(
             network, example_input=torch.zeros(shape), input=[ov.PartialShape(shape)]
         )

@@ -1,0 +1,143 @@
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from app.cascade.bundle import open_phase, read_manifest
+from app.config import LOCATE, SEGMENT
+from app.errors import ParityError, WeightsError
+from app.export import parity, to_ir
+from app.export.to_ir import export_phase
+from app.models.build import build_network
+
+CONFIGS = {
+    "locate": replace(LOCATE, patch_shape=(32, 64, 96)),
+    "segment": replace(SEGMENT, patch_shape=(32, 48, 64), depths=(1, 1, 2, 1)),
+}
+
+
+def write_checkpoint(folder, config):
+    """A network with random weights, stored as training stores one."""
+    torch.manual_seed(4)
+    network = build_network(config)
+    folder.mkdir(parents=True)
+    tensors = {
+        name: tensor.half() if tensor.dtype.is_floating_point else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(tensors, folder / "checkpoint.safetensors")
+    record = {"config": asdict(config), "license": "none", "provenance": "random numbers"}
+    (folder / "training.json").write_text(json.dumps(record | {"training": {"stages": []}}))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.fixture(scope="module", params=["locate", "segment"])
+def exported(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / request.param
+    num_parameters = write_checkpoint(folder, CONFIGS[request.param])
+    return folder, export_phase(folder, folder), num_parameters
+
+
+def test_the_runtime_opens_what_was_exported(exported):
+    folder, _, num_parameters = exported
+
+    phase = open_phase(folder, folder.name)
+
+    assert phase.config == CONFIGS[folder.name]
+    assert phase.network.patch_shape == CONFIGS[folder.name].patch_shape
+    assert read_manifest(folder, folder.name).parameters == num_parameters
+
+
+def test_the_manifest_states_what_the_conversion_measured(exported):
+    _, manifest, _ = exported
+
+    assert manifest.conversion["largest_logit_difference"] <= 1e-3
+    assert manifest.conversion["equal_argmax"] >= 0.9999
+    assert set(manifest.files) == {"model.xml", "model.bin", "checkpoint.safetensors"}
+    assert manifest.provenance == "random numbers"
+
+
+def test_weights_that_fit_float16_are_stored_in_it(exported):
+    folder, _, num_parameters = exported
+
+    # Folding drops some parameters and writes block-diagonal matrices out.
+    assert (folder / "model.bin").stat().st_size < 2.3 * num_parameters
+    assert not list(folder.glob(".draft*"))
+
+
+def test_a_changed_byte_is_refused(exported, tmp_path):
+    folder, _, _ = exported
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    binary = bytearray((copy / "model.bin").read_bytes())
+    binary[len(binary) // 2] ^= 1
+    (copy / "model.bin").write_bytes(binary)
+
+    with pytest.raises(WeightsError, match=r"model\.bin.*SHA-256"):
+        open_phase(copy, folder.name)
+
+
+def test_a_network_that_differs_from_its_checkpoint_is_not_published(tmp_path, monkeypatch):
+    folder = tmp_path / "locate"
+    write_checkpoint(folder, CONFIGS["locate"])
+    plain_fold = to_ir.fold
+
+    def broken_fold(network):
+        folded = plain_fold(network)
+        with torch.no_grad():
+            folded.scales[3].weight.add_(0.5)
+        return folded
+
+    monkeypatch.setattr(to_ir, "fold", broken_fold)
+
+    with pytest.raises(ParityError, match="nothing was published"):
+        export_phase(folder, folder)
+
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "training.json",
+    ]
+
+
+def test_parity_is_measured_on_phantoms_and_not_on_noise():
+    patches = parity.phantom_patches(CONFIGS["segment"])
+
+    assert [patch.shape for patch in patches] == [(32, 48, 64)] * 2
+    for patch in patches:
+        assert len(np.unique(patch)) > 100
+        assert -2 <= patch.min() < 0 < patch.max() <= 2
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path):
+    folder = tmp_path / "segment"
+    write_checkpoint(folder, CONFIGS["locate"])
+    record = json.loads((folder / "training.json").read_text())
+    record["config"] = asdict(CONFIGS["segment"])
+    (folder / "training.json").write_text(json.dumps(record))
+
+    with pytest.raises(WeightsError, match="segment: no usable checkpoint"):
+        export_phase(folder, folder)
+
+
+def test_halves_are_lossless():
+    keeps, loses = np.float32([0.5, 1.25, -3.0]), np.float32([0.1, 0.2, 0.3])
+    x = ov.opset13.parameter([3], ov.Type.f32)
+    total = ov.opset13.add(ov.opset13.multiply(x, keeps), loses)
+    model = ov.Model([total], [x])
+
+    to_ir._store_halves(model)
+
+    kinds = sorted(
+        node.get_element_type().get_type_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant"
+    )
+    assert kinds == ["f16", "f32"]
+    found = ov.compile_model(model, "CPU")([np.float32([2, 4, 6])])[0]
+    np.testing.assert_allclose(found, keeps * [2, 4, 6] + loses, rtol=1e-6)
