@@ -129,7 +129,11 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map normalized patches (N, 1, Z, Y, X) to logits (N, classes, Z, Y, X)."""
-        x = self.decoder(self.encoder(x))  # (N, 60, Z/2, Y/2, X/2)
+        return self.decode(self.encoder(x))
+
+    def decode(self, skips: list[Tensor]) -> Tensor:
+        """Map the encoder's skips to logits (N, classes, Z, Y, X)."""
+        x = self.decoder(skips)  # (N, 60, Z/2, Y/2, X/2)
         return self.classify(self.enlarge(x))  # (N, classes, Z, Y, X)
 
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ def save_state(
     step: int,
     model: nn.Module,
     average: AveragedModel,
+    objective: nn.Module,
     optimizer: Optimizer,
     config: TrainingConfig,
 ) -> None:
@@ -30,6 +32,7 @@ def save_state(
         "step": step,
         "model": model.state_dict(),
         "average": average.module.state_dict(),
+        "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "config": asdict(config),
     }
@@ -38,10 +41,8 @@ def save_state(
     partial.replace(path)
 
 
-def load_state(
-    path: Path, *, model: nn.Module, average: AveragedModel, optimizer: Optimizer | None
-) -> int:
-    """Read what :func:`save_state` wrote.
+def load_start(path: Path, *, model: nn.Module, average: AveragedModel) -> dict[str, Any]:
+    """Read the weights of an earlier stage to begin a new one with.
 
     Parameters
     ----------
@@ -49,13 +50,11 @@ def load_state(
         Training state.
     model, average : nn.Module, AveragedModel
         Filled in place.
-    optimizer : Optimizer or None
-        Filled in place; None starts a new stage from the weights alone.
 
     Returns
     -------
-    int
-        Steps done.
+    dict
+        All that the file holds.
 
     Raises
     ------
@@ -66,10 +65,44 @@ def load_state(
     try:
         model.load_state_dict(state["model"])
         average.module.load_state_dict(state["average"])
-        if optimizer is not None:
-            optimizer.load_state_dict(state["optimizer"])
     except (KeyError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path}: not a training state of this network ({error})") from error
+    return dict(state)
+
+
+def load_state(
+    path: Path,
+    *,
+    model: nn.Module,
+    average: AveragedModel,
+    objective: nn.Module,
+    optimizer: Optimizer,
+) -> int:
+    """Read all that :func:`save_state` wrote, to go on with a run.
+
+    Parameters
+    ----------
+    path : Path
+        Training state.
+    model, average, objective, optimizer
+        Filled in place.
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    WeightsError
+        If the file belongs to another network or objective.
+    """
+    state = load_start(path, model=model, average=average)
+    try:
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a state of this kind of run ({error})") from error
     return int(state["step"])
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from app.training.checkpoint import load_state, save_state, save_weights
+from app.training.checkpoint import load_start, load_state, save_state, save_weights
 from app.training.config import TrainingConfig
 from app.training.schedule import AveragedModel, learning_rate
 
@@ -32,25 +31,31 @@ class Trainer:
         The network; (N, 1, Z, Y, X) to logits (N, classes, Z, Y, X).
     config : TrainingConfig
         The stage.
+    objective : nn.Module
+        Called with network, images and labels, gives the loss; may have weights of its own.
     output : Path
         Folder for state, weights and curve.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, output: Path) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, output: Path, *, objective: nn.Module
+    ) -> None:
         self.model = model
         self.config = config
         self.output = output
+        self.objective = objective
         self.average = AveragedModel(model, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            [*model.parameters(), *objective.parameters()],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
         )
-        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
         self.step = 0
         output.mkdir(parents=True, exist_ok=True)
 
     def start_from(self, state: Path) -> None:
         """Begin a new stage with the weights of an earlier one."""
-        load_state(state, model=self.model, average=self.average, optimizer=None)
+        load_start(state, model=self.model, average=self.average)
         logger.info("starting from the weights of %s", state)
 
     def resume(self) -> bool:
@@ -59,7 +64,11 @@ class Trainer:
         if not state.exists():
             return False
         self.step = load_state(
-            state, model=self.model, average=self.average, optimizer=self.optimizer
+            state,
+            model=self.model,
+            average=self.average,
+            objective=self.objective,
+            optimizer=self.optimizer,
         )
         logger.info("resuming %s at step %d", state, self.step)
         return True
@@ -71,6 +80,7 @@ class Trainer:
             step=self.step,
             model=self.model,
             average=self.average,
+            objective=self.objective,
             optimizer=self.optimizer,
             config=self.config,
         )
@@ -89,10 +99,7 @@ class Trainer:
         with torch.autocast(
             images.device.type, torch.bfloat16, enabled=self.config.mixed_precision
         ):
-            logits = self.model(images)
-        step = slice(None, None, self.config.loss_stride)
-        seen = (slice(None), slice(None), step, step, step)
-        loss = self.loss(logits[seen].float(), labels[seen])
+            loss = self.objective(self.model, images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)

@@ -13,6 +13,7 @@ from app.errors import UsageError
 from app.models.build import build_network
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
+from app.training.objective import make_objective
 from app.training.record import write_record
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,9 @@ def train(
     bodies = training_bodies(bank, manifest)
     logger.info("training %s on %d bodies", phase.name, len(bodies))
     torch.manual_seed(config.seed)
-    trainer = Trainer(build_network(phase), config, output)
+    network = build_network(phase)
+    objective = make_objective(network, phase.widths, config.loss_stride)
+    trainer = Trainer(network, config, output, objective=objective)
     if not trainer.resume() and start_from is not None:
         trainer.start_from(start_from)
     patches = SyntheticPatches(

@@ -10,6 +10,7 @@ from app.errors import WeightsError
 from app.training.checkpoint import load_weights
 from app.training.config import TrainingConfig
 from app.training.loop import CURVE_NAME, STATE_NAME, WEIGHTS_NAME, Trainer
+from app.training.objective import Objective
 
 CONFIG = TrainingConfig(
     steps=6, patch_shape=(6, 8, 10), batch_size=2, learning_rate=0.05, warmup_steps=1, log_every=2
@@ -34,7 +35,7 @@ def bright_voxels(skip=0):
 
 
 def test_training_learns_a_threshold(tmp_path):
-    trainer = Trainer(network(), replace(CONFIG, steps=150), tmp_path)
+    trainer = Trainer(network(), replace(CONFIG, steps=150), tmp_path, objective=Objective())
 
     trainer.run(bright_voxels())
 
@@ -44,15 +45,15 @@ def test_training_learns_a_threshold(tmp_path):
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
-    whole = Trainer(network(), CONFIG, tmp_path / "whole")
+    whole = Trainer(network(), CONFIG, tmp_path / "whole", objective=Objective())
     whole.run(bright_voxels())
 
-    killed = Trainer(network(), CONFIG, tmp_path / "killed")
+    killed = Trainer(network(), CONFIG, tmp_path / "killed", objective=Objective())
     for images, labels in itertools.islice(bright_voxels(), 4):
         killed.model.train()
         killed.train_step(images, labels)
     killed.save()
-    resumed = Trainer(network(), CONFIG, tmp_path / "killed")
+    resumed = Trainer(network(), CONFIG, tmp_path / "killed", objective=Objective())
     assert resumed.resume()
     resumed.run(bright_voxels(skip=4))
 
@@ -64,7 +65,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
 
 
 def test_a_run_leaves_state_weights_and_curve(tmp_path):
-    trainer = Trainer(network(), CONFIG, tmp_path)
+    trainer = Trainer(network(), CONFIG, tmp_path, objective=Objective())
     trainer.run(bright_voxels())
 
     assert (tmp_path / STATE_NAME).exists()
@@ -79,10 +80,10 @@ def test_a_run_leaves_state_weights_and_curve(tmp_path):
 
 
 def test_a_new_stage_starts_from_the_weights_alone(tmp_path):
-    first = Trainer(network(), CONFIG, tmp_path / "first")
+    first = Trainer(network(), CONFIG, tmp_path / "first", objective=Objective())
     first.run(bright_voxels())
 
-    second = Trainer(network(), CONFIG, tmp_path / "second")
+    second = Trainer(network(), CONFIG, tmp_path / "second", objective=Objective())
     second.start_from(tmp_path / "first" / STATE_NAME)
 
     assert second.step == 0
@@ -90,8 +91,8 @@ def test_a_new_stage_starts_from_the_weights_alone(tmp_path):
 
 
 def test_the_state_of_another_network_is_refused(tmp_path):
-    Trainer(network(), CONFIG, tmp_path).save()
-    other = Trainer(nn.Conv3d(1, 2, 1), CONFIG, tmp_path)
+    Trainer(network(), CONFIG, tmp_path, objective=Objective()).save()
+    other = Trainer(nn.Conv3d(1, 2, 1), CONFIG, tmp_path, objective=Objective())
 
     with pytest.raises(WeightsError, match=STATE_NAME):
         other.resume()
