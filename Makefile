@@ -9,6 +9,8 @@ BASE_IMAGE ?= python:3.11-slim-bookworm
 TORCH_INDEX ?=
 # The phantom that `make run` makes: voxels and mm along x, y and z.
 PHANTOM ?= --size 256x256x120 --spacing 1.5x1.5x3
+# Where `make evaluate` writes.
+RESULTS ?= evaluation
 # Options for every `docker build`, for networks with rules of their own.
 DOCKER_BUILD_OPTIONS ?=
 
@@ -23,7 +25,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check export image benchmark lock clean
+.PHONY: help setup run test check export evaluate image benchmark lock clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,12 @@ check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, 
 
 export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
 	$(APP) export
+
+evaluate: $(BIN)/.run ## Score label maps: PREDICTIONS=dir REFERENCES=dir [PROTOCOL=strict] [RESULTS=dir]
+	@[ -n "$(PREDICTIONS)" ] && [ -n "$(REFERENCES)" ] || \
+	    { echo "Say which: make evaluate PREDICTIONS=folder REFERENCES=folder" >&2; exit 2; }
+	$(APP) evaluate --predictions "$(PREDICTIONS)" --references "$(REFERENCES)" \
+	    --output "$(RESULTS)" $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 image: ## Build the container image (it converts the checkpoints again)
 	@for wheel in $(foreach folder,$(PIP_FIND_LINKS),$(wildcard $(folder)/torch-*.whl)); do \

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from stand_ins import (
     BRIGHT_HU,
     BRIGHT_ORGAN,
@@ -15,6 +16,10 @@ from stand_ins import (
     segmenter_graph,
     write_weights,
 )
+
+# How long an example takes says nothing on a machine that has other work to do.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +36,7 @@ def stand_in_weights(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cascade(stand_in_weights):
     """Give both stand-in phases, compiled."""
-    from app.cascade.pipeline import open_cascade
+    from app.cascade.bundle import open_cascade
 
     return open_cascade(stand_in_weights, memory_limit_bytes=8 * 2**30, threads=1, precision="f32")
 

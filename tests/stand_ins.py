@@ -18,8 +18,13 @@ DARK_HU = -250
 BRIGHT_ORGAN = 1
 DARK_ORGAN = 3
 
-SMALL_LOCATE = dataclasses.replace(LOCATE, patch_shape=(32, 64, 32))
-SMALL_SEGMENT = dataclasses.replace(SEGMENT, patch_shape=(48, 32, 64), overlap=0.25)
+# Grids of their own, so that expected values do not move with those of the real networks.
+SMALL_LOCATE = dataclasses.replace(
+    LOCATE, spacing_mm=(4.0, 4.0, 4.0), patch_shape=(32, 64, 32), overlap=0.25
+)
+SMALL_SEGMENT = dataclasses.replace(
+    SEGMENT, spacing_mm=(2.0, 1.5, 1.5), patch_shape=(48, 32, 64), overlap=0.25
+)
 
 
 def locator_graph(patch):

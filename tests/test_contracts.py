@@ -42,6 +42,7 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.predict",
         "app.cli.info",
         "app.cli.batch",
+        "app.cli.cases",
         *modules_in("app.cascade"),
     ]
     shipped += [name for name in modules_in("app.imaging") if name != "app.imaging.picture"]

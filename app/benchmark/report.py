@@ -1,7 +1,7 @@
 """Figures as JSON and as a table, and whether they keep to the budget."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def as_table(cases: Sequence[BenchmarkCase], measurements: Sequence[Measurement]
     return "\n".join(rows)
 
 
-def write_json(path: Path, measurements: Sequence[Measurement], **about: Any) -> None:
+def write_json(path: Path, measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
     """Write the figures and what they were measured on.
 
     Parameters
@@ -62,8 +62,8 @@ def write_json(path: Path, measurements: Sequence[Measurement], **about: Any) ->
         File to write.
     measurements : sequence of Measurement
         One for each case.
-    **about
-        What else the file says: machine, image, budget.
+    about : mapping
+        What else the file says: machine, image, budget; ready for JSON.
     """
     record = {**about, "cases": [asdict(measured) for measured in measurements]}
     path.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,17 +1,19 @@
-"""Open a weights folder and refuse what does not belong together."""
+"""Open weights folders and refuse what does not belong together."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
-from app.config import PREPROCESSING_VERSION, PhaseConfig
+from app.cascade.memory import MemoryPlan, plan_memory
+from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
 from app.errors import WeightsError
-from app.labels import CLASS_NAMES
+from app.imaging.geometry import SpacingZYX
+from app.imaging.io import ScanHeader
 from app.manifest import MANIFEST_NAME, MODEL_NAME, MODEL_WEIGHTS_NAME, Manifest, sha256_of
 
-_CLASS_NAMES = {"locate": ("background", "organs"), "segment": CLASS_NAMES}
+_CLASS_NAMES = {config.name: config.class_names for config in (LOCATE, SEGMENT)}
 # The locator gives one score, how much more likely organs are than background.
-_NUM_CHANNELS = {"locate": 1, "segment": len(CLASS_NAMES)}
+_NUM_CHANNELS = {LOCATE.name: 1, SEGMENT.name: len(SEGMENT.class_names)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,68 @@ class Phase:
 
     config: PhaseConfig
     network: PatchNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """Both phases, ready to run, and the memory they may use.
+
+    Parameters
+    ----------
+    locate, segment : Phase
+        Phase one and phase two.
+    memory_limit_bytes : int
+        Scans that need more are refused.
+    """
+
+    locate: Phase
+    segment: Phase
+    memory_limit_bytes: int
+
+    def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
+        """Check that a scan fits the memory cap; see :func:`plan_memory`."""
+        return plan_memory(
+            header,
+            locate=self.locate.config,
+            segment=self.segment.config,
+            limit_bytes=self.memory_limit_bytes,
+            region_mm=region_mm,
+        )
+
+
+def open_cascade(
+    weights: Path,
+    *,
+    memory_limit_bytes: int,
+    threads: int | None = None,
+    precision: Precision = "auto",
+) -> Cascade:
+    """Open both phases.
+
+    Parameters
+    ----------
+    weights : Path
+        Folder that holds ``locate`` and ``segment``.
+    memory_limit_bytes : int
+        Scans that need more are refused.
+    threads, precision
+        As for :class:`app.cascade.engine.CpuNetwork`.
+
+    Returns
+    -------
+    Cascade
+        Ready to run.
+
+    Raises
+    ------
+    WeightsError
+        If the folder does not hold both phases, whole and unchanged.
+    """
+    phases = {
+        name: open_phase(weights / name, name, threads=threads, precision=precision)
+        for name in ("locate", "segment")
+    }
+    return Cascade(**phases, memory_limit_bytes=memory_limit_bytes)
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:

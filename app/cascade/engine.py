@@ -23,7 +23,6 @@ INPUT_NAME = "patch"
 """Name of the network's input, of static shape (1, 1, Z, Y, X)."""
 
 Precision: TypeAlias = Literal["auto", "f32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("auto", "f32", "bf16")
 
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 

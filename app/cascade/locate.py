@@ -53,7 +53,7 @@ class Abdomen:
     spacing_mm: SpacingZYX
 
 
-def locate(scan: Volume, phase: Phase, *, least_region_mm: SpacingZYX) -> Abdomen | None:
+def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     """Find the box around the abdominal organs.
 
     Parameters
@@ -62,9 +62,6 @@ def locate(scan: Volume, phase: Phase, *, least_region_mm: SpacingZYX) -> Abdome
         The whole scan in HU, in canonical orientation.
     phase : Phase
         The locator.
-    least_region_mm : (z, y, x) floats
-        The box is grown to this size where the scan allows: phase two reads
-        whole patches, and real surroundings are better than padding.
 
     Returns
     -------
@@ -92,24 +89,50 @@ def locate(scan: Volume, phase: Phase, *, least_region_mm: SpacingZYX) -> Abdome
         spacing_mm,
         MARGIN_MM,
     )
-    least_shape = resampled_shape((1, 1, 1), least_region_mm, spacing_mm)
     return Abdomen(
-        box=widen(box, least_shape, scan.geometry.shape),
+        box=box,
         geometry=scan.geometry,
         foreground=_dilate(organs, phase.config.spacing_mm),
         spacing_mm=phase.config.spacing_mm,
     )
 
 
-def may_hold_organs(abdomen: Abdomen, patch: Box, shape: IndexZYX, spacing_mm: SpacingZYX) -> bool:
+def context_of(abdomen: Abdomen, least_mm: SpacingZYX) -> Box:
+    """Give the region that phase two reads: the box, grown to whole patches.
+
+    Real surroundings are better for a network than padding. They are there to be
+    seen, not to be labeled.
+
+    Parameters
+    ----------
+    abdomen : Abdomen
+        What phase one found.
+    least_mm : (z, y, x) floats
+        Size to reach where the scan allows, in mm.
+
+    Returns
+    -------
+    Box
+        In the scan's own voxels; holds the abdomen's box.
+    """
+    geometry = abdomen.geometry
+    least_shape = resampled_shape((1, 1, 1), least_mm, geometry.spacing_mm)
+    return widen(abdomen.box, least_shape, geometry.shape)
+
+
+def may_hold_organs(
+    abdomen: Abdomen, context: Box, patch: Box, shape: IndexZYX, spacing_mm: SpacingZYX
+) -> bool:
     """Tell whether phase one saw anything where a patch of phase two lies.
 
     Parameters
     ----------
     abdomen : Abdomen
         What phase one found.
+    context : Box
+        The region that phase two reads, in the scan's own voxels.
     patch : Box
-        On phase two's grid of the abdomen's box.
+        On phase two's grid of that region.
     shape, spacing_mm : (z, y, x)
         Size and spacing of that grid.
 
@@ -119,10 +142,11 @@ def may_hold_organs(abdomen: Abdomen, patch: Box, shape: IndexZYX, spacing_mm: S
         False if the patch can be left out.
     """
     scan_shape, scan_spacing_mm = abdomen.geometry.shape, abdomen.geometry.spacing_mm
-    in_region = box_on_grid(patch, shape, spacing_mm, abdomen.box.shape, scan_spacing_mm)
-    z, y, x = (np.asarray(in_region.start) + abdomen.box.start).tolist()
-    depth, height, width = in_region.shape
-    in_scan = Box(start=(z, y, x), stop=(z + depth, y + height, x + width))
+    in_region = box_on_grid(patch, shape, spacing_mm, context.shape, scan_spacing_mm)
+    in_scan = Box.between(
+        np.add(in_region.start, context.start).tolist(),
+        np.add(in_region.stop, context.start).tolist(),
+    )
     coarse = box_on_grid(
         in_scan,
         scan_shape,

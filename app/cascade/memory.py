@@ -86,7 +86,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?\s*", text.lower())
     num_bytes = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
     if num_bytes <= 0:
-        raise UsageError(f"{text!r} is no memory size; write for example 8GiB or 512MiB")
+        raise UsageError(f"memory limit {text!r} is not a size; write for example 8GiB or 512MiB")
     return num_bytes
 
 
@@ -211,6 +211,24 @@ def plan_memory(
     MemoryLimitError
         If the scan does not fit.
     """
+    steps = _step_bytes(header, locate, segment, region_mm or LARGE_REGION_MM)
+    plan = MemoryPlan(
+        steps={name: PROGRAM_BYTES + num_bytes for name, num_bytes in steps.items()},
+        limit_bytes=limit_bytes,
+    )
+    if plan.peak_bytes > limit_bytes:
+        raise MemoryLimitError(
+            f"{header.path}: needs about {plan.peak_bytes / GIB:.1f} GiB, "
+            f"{limit_bytes / GIB:.1f} GiB are allowed; raise --memory-limit (and the "
+            "container's own limit) or crop the scan to the abdomen"
+        )
+    return plan
+
+
+def _step_bytes(
+    header: ScanHeader, locate: PhaseConfig, segment: PhaseConfig, region_mm: SpacingZYX
+) -> dict[str, int]:
+    """Add up the arrays that live at the same time at the height of each step."""
     geometry = turn_geometry(header.geometry, nearest_orientation(header.geometry))
     voxels = math.prod(geometry.shape)
     scan = 2 * voxels
@@ -218,13 +236,12 @@ def plan_memory(
     reading = 2 * header.bytes_per_voxel * voxels
     converting = 0 if header.bytes_per_voxel == 2 else (2 + header.bytes_per_voxel) * voxels
     depth, height, width = (
-        min(size, most)
-        for size, most in zip(geometry.extent_mm, region_mm or LARGE_REGION_MM, strict=True)
+        min(size, most) for size, most in zip(geometry.extent_mm, region_mm, strict=True)
     )
     fine = resampled_shape((1, 1, 1), (depth, height, width), segment.spacing_mm)
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
     scores = _score_bytes(fine, segment.patch_shape, len(segment.class_names))
-    steps = {
+    return {
         "read": max(reading, converting),
         "locate": scan
         + max(
@@ -239,17 +256,6 @@ def plan_memory(
         # The label map, and once more as the image that is written.
         "restore": scores + 2 * voxels,
     }
-    plan = MemoryPlan(
-        steps={name: PROGRAM_BYTES + num_bytes for name, num_bytes in steps.items()},
-        limit_bytes=limit_bytes,
-    )
-    if plan.peak_bytes > limit_bytes:
-        raise MemoryLimitError(
-            f"{header.path}: needs about {plan.peak_bytes / GIB:.1f} GiB, "
-            f"{limit_bytes / GIB:.1f} GiB are allowed; raise --memory-limit (and the "
-            "container's own limit) or crop the scan to the abdomen"
-        )
-    return plan
 
 
 def _resample_bytes(num_slices: int, new_shape: IndexZYX) -> int:

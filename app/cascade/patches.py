@@ -213,10 +213,9 @@ def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:
 
 def _overlap(box: Box, shape: tuple[int, ...]) -> tuple[Box, Box]:
     """Clip a box to a volume; also give the clipped box in the box's own voxels."""
-    z0, y0, x0 = (max(0, start) for start in box.start)
-    z1, y1, x1 = (min(size, stop) for size, stop in zip(shape, box.stop, strict=True))
-    oz, oy, ox = box.start
+    start = np.maximum(0, box.start)
+    stop = np.minimum(shape, box.stop)
     return (
-        Box(start=(z0, y0, x0), stop=(z1, y1, x1)),
-        Box(start=(z0 - oz, y0 - oy, x0 - ox), stop=(z1 - oz, y1 - oy, x1 - ox)),
+        Box.between(start.tolist(), stop.tolist()),
+        Box.between((start - box.start).tolist(), (stop - box.start).tolist()),
     )

@@ -93,7 +93,7 @@ def grow(abdomen: Abdomen, cuts: list[Cut]) -> Abdomen:
             stop[cut.axis] = min(most, stop[cut.axis] + voxels)
         else:
             start[cut.axis] = max(0, start[cut.axis] - voxels)
-    box = _box(start, stop)
+    box = Box.between(start, stop)
     foreground = abdomen.foreground.copy()
     for cut in cuts:
         gained = box_on_grid(
@@ -117,9 +117,9 @@ def _inner_faces(abdomen: Abdomen) -> Iterator[tuple[int, bool]]:
 
 def _organ_at(scores: ClassScores, axis: int, at_stop: bool) -> str | None:
     """Name the organ that a face cuts, if it cuts any."""
-    layers = slice(-_LAYERS, None) if at_stop else slice(0, _LAYERS)
-    where = [slice(None)] * 4
-    where[axis + 1] = layers
+    first, stop = scores.inside.start[axis], scores.inside.stop[axis]
+    where = [slice(None), *scores.inside.slices]
+    where[axis + 1] = slice(stop - _LAYERS, stop) if at_stop else slice(first, first + _LAYERS)
     labels = best_class(scores.logits[tuple(where)]).max(axis=axis)
     counts = np.bincount(labels.ravel(), minlength=len(CLASS_NAMES))
     voxel_mm2 = math.prod(scores.spacing_mm) / scores.spacing_mm[axis]
@@ -134,8 +134,4 @@ def _gained(box: Box, old: Box, cut: Cut) -> Box:
         start[cut.axis] = old.stop[cut.axis]
     else:
         stop[cut.axis] = old.start[cut.axis]
-    return _box(start, stop)
-
-
-def _box(start: list[int], stop: list[int]) -> Box:
-    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+    return Box.between(start, stop)

@@ -100,8 +100,9 @@ def label_region(
 ) -> None:
     """Interpolate class scores and write the best class, in place.
 
-    Each class is interpolated only around the voxels where it is best on the
-    coarse grid: elsewhere it does not win.
+    Each class is interpolated only in the box around the voxels where it is best
+    on the coarse grid, and a bit beyond. Farther away it could win nothing but
+    slivers between two voxels that belong to others.
 
     Parameters
     ----------

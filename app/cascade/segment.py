@@ -9,11 +9,15 @@ import numpy.typing as npt
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, may_hold_organs
 from app.cascade.patches import score_volume
+from app.imaging.crop import box_on_grid
 from app.imaging.geometry import Box, SpacingZYX
 from app.imaging.preprocess import network_input
 from app.imaging.volume import Volume
 
 logger = logging.getLogger(__name__)
+
+RULED_OUT = 10.0
+"""How far organ scores lie below the background's where phase one located nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,9 @@ class ClassScores:
     spacing_mm : (z, y, x) floats
         Spacing of that grid, in mm.
     box : Box
-        The region, in the scan's own voxels.
+        The region scored, in the scan's own voxels.
+    inside : Box
+        The part of the coarse grid that phase one located; background beyond it.
     num_run, num_skipped : int
         Patches run, and patches that phase one ruled out.
     """
@@ -35,17 +41,20 @@ class ClassScores:
     logits: npt.NDArray[np.float16]
     spacing_mm: SpacingZYX
     box: Box
+    inside: Box
     num_run: int
     num_skipped: int
 
 
-def segment(region: Volume, abdomen: Abdomen, phase: Phase) -> ClassScores:
+def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> ClassScores:
     """Score every class inside the located box.
 
     Parameters
     ----------
     region : Volume of int16
-        The abdomen's box, cut out of the scan, in HU, in canonical orientation.
+        ``context`` cut out of the scan, in HU, in canonical orientation.
+    context : Box
+        The abdomen's box and the surroundings that the network is to see.
     abdomen : Abdomen
         What phase one found.
     phase : Phase
@@ -62,13 +71,29 @@ def segment(region: Volume, abdomen: Abdomen, phase: Phase) -> ClassScores:
         fine,
         phase.network,
         phase.config.overlap,
-        lambda patch: may_hold_organs(abdomen, patch, fine.shape, spacing_mm),
+        lambda patch: may_hold_organs(abdomen, context, patch, fine.shape, spacing_mm),
     )
     logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
+    inside = box_on_grid(
+        abdomen.box.relative_to(context),
+        context.shape,
+        abdomen.geometry.spacing_mm,
+        fine.shape,
+        spacing_mm,
+    )
+    _rule_out_beyond(inside, scored.logits)
     return ClassScores(
         logits=scored.logits,
         spacing_mm=spacing_mm,
-        box=abdomen.box,
+        box=context,
+        inside=inside,
         num_run=scored.num_run,
         num_skipped=scored.num_skipped,
     )
+
+
+def _rule_out_beyond(inside: Box, logits: npt.NDArray[np.float16]) -> None:
+    """Make everything outside a box background, in place."""
+    beyond = np.ones(logits.shape[1:], bool)
+    beyond[inside.slices] = False
+    logits[1:, beyond] = logits[0, beyond] - np.float16(RULED_OUT)

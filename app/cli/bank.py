@@ -1,12 +1,9 @@
 """Build the bodies that training draws from."""
 
 import argparse
-import logging
 from pathlib import Path
 
 HELP = "build complete bodies around organ label maps, for training"
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build the bank, a log line a body."""
+    """Build the bank, a line a body."""
     from app.synthesis.bank import build_bank
 
     files = build_bank(
@@ -48,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     for count, file in enumerate(files, start=1):
-        logger.info("%4d %s", count, file.name)
+        print(f"{count:4d} {file.name}", flush=True)
     return 0

@@ -7,42 +7,25 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app import __version__
+from app.cascade.bundle import Cascade, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
-from app.cascade.pipeline import Cascade, CaseReport, open_cascade, segment_scan
+from app.cascade.pipeline import segment_scan
+from app.cascade.report import CaseReport
+from app.cli.cases import Case, find_cases
 from app.cli.info import versions
 from app.errors import CascadeError, OutputError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, atomic_path
+from app.imaging.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One scan and the label map it is to become.
-
-    Parameters
-    ----------
-    name : str
-        The scan's name without channel number and suffix.
-    scan_path, label_path : Path
-        Where it comes from and where it goes.
-    num_bytes : int
-        Size of the scan's file, to guess the time left by.
-    """
-
-    name: str
-    scan_path: Path
-    label_path: Path
-    num_bytes: int
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -98,62 +81,6 @@ def run_batch(arguments: argparse.Namespace) -> int:
     if num_failed:
         _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")
     return 1 if num_failed else 0
-
-
-def find_cases(source: Path, output: Path) -> list[Case]:
-    """List the scans to segment, by name.
-
-    Parameters
-    ----------
-    source : Path
-        A scan, or a folder of scans; hidden files and other types are left out.
-    output : Path
-        Folder for the label maps.
-
-    Returns
-    -------
-    list of Case
-        At least one.
-
-    Raises
-    ------
-    UsageError
-        If there is no scan, two scans would become the same label map, or a
-        label map would replace its scan.
-    """
-    if source.is_dir():
-        paths = sorted(path for path in source.iterdir() if _is_scan(path))
-        if not paths:
-            raise UsageError(
-                f"--input {source}: no scans found; expected files ending in "
-                f"{', '.join(SCAN_SUFFIXES)}"
-            )
-    elif source.exists():
-        paths = [source]
-    else:
-        raise UsageError(f"--input {source}: no such file or folder")
-    cases: dict[str, Case] = {}
-    for path in paths:
-        name = case_name(path)
-        if name in cases:
-            raise UsageError(
-                f"{cases[name].scan_path.name} and {path.name} would both become "
-                f"{name}.nii.gz; put them in different folders"
-            )
-        label_path = output / f"{name}.nii.gz"
-        if label_path.resolve() == path.resolve():
-            raise UsageError(f"{path} would be replaced by its label map; choose another --output")
-        cases[name] = Case(
-            name=name, scan_path=path, label_path=label_path, num_bytes=path.stat().st_size
-        )
-    return list(cases.values())
-
-
-def case_name(path: Path) -> str:
-    """Name a scan: its file name without the channel number 0000 and the suffix."""
-    lowered = path.name.lower()
-    suffix = next((end for end in SCAN_SUFFIXES if lowered.endswith(end)), path.suffix)
-    return path.name[: len(path.name) - len(suffix)].removesuffix("_0000")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -226,7 +153,7 @@ def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
         entry |= {"status": "ok", "output": case.label_path.name}
     except CascadeError as error:
         entry["error"] = str(error)
-    except Exception as error:  # noqa: BLE001  one bad scan must never end the batch
+    except Exception as error:  # one bad scan must never end the batch
         logger.debug("unexpected error", exc_info=True)
         entry["error"] = f"{case.scan_path}: unexpected {type(error).__name__}: {error}"
     return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
@@ -240,7 +167,7 @@ def write_record(record: dict[str, Any], folder: Path) -> None:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OutputError as error:
         # The label maps matter more than the record of them.
-        logger.error("%s", error)  # noqa: TRY400
+        logger.error("%s", error)
         return
     hand_over(path)
 
@@ -256,11 +183,6 @@ def _figures(report: CaseReport) -> dict[str, Any]:
         "volumes_ml": {name: round(ml, 2) for name, ml in report.volumes_ml.items()},
         "warnings": report.warnings,
     }
-
-
-def _is_scan(path: Path) -> bool:
-    named_so = path.name.lower().endswith(SCAN_SUFFIXES) and not path.name.startswith(".")
-    return named_so and path.is_file()
 
 
 def _summary(entry: dict[str, Any]) -> str:

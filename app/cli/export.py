@@ -1,14 +1,11 @@
 """Turn checkpoints into the IR that the runtime uses."""
 
 import argparse
-import logging
 from pathlib import Path
 
 from app.cli.predict import DEFAULT_WEIGHTS
 
 HELP = "convert checkpoints to OpenVINO IR and prove both equal"
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.weights
     for phase in (arguments.phase,) if arguments.phase else ("locate", "segment"):
         manifest = export_phase(arguments.weights / phase, output / phase)
-        logger.info(
-            "%s: %d parameters, logits differ by at most %.1e, %.4f %% of voxels agree",
-            output / phase,
-            manifest.parameters,
-            manifest.conversion["largest_logit_difference"],
-            100 * manifest.conversion["equal_argmax"],
+        print(
+            f"{output / phase}: {manifest.parameters:,} parameters, logits differ by at most "
+            f"{manifest.conversion['largest_logit_difference']:.1e}, "
+            f"{manifest.conversion['equal_argmax']:.4%} of voxels agree"
         )
     return 0

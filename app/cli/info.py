@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.cli.predict import DEFAULT_WEIGHTS
+from app.cli.predict import add_weights_argument
 
 HELP = "show versions, networks, weights and what this machine offers"
 
@@ -17,13 +17,7 @@ HELP = "show versions, networks, weights and what this machine offers"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=DEFAULT_WEIGHTS,
-        metavar="DIR",
-        help="folder with locate and segment (default: the weights that came with the program)",
-    )
+    add_weights_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,7 +90,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         spacing = " x ".join(f"{step:g}" for step in phase["spacing_mm"])
         lines += [
             "",
-            f"{name}",
+            name,
             f"  parameters  {phase['parameters']:,}",
             f"  work        {phase['gmacs_per_patch']:g} GMAC per patch of {patch} voxels",
             f"  spacing     {spacing} mm (z, y, x)",

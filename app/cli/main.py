@@ -15,11 +15,19 @@ from collections.abc import Sequence
 from app import __version__
 from app.errors import CascadeError
 
-COMMANDS = ("predict", "preview", "synthesize", "info", "export", "bank", "train", "benchmark")
+COMMANDS = (
+    "predict",
+    "preview",
+    "synthesize",
+    "info",
+    "export",
+    "bank",
+    "train",
+    "evaluate",
+    "benchmark",
+)
 """Commands, each in the module of its name, in the order of the help text."""
 
-EXIT_OK = 0
-EXIT_CASE_FAILED = 1
 EXIT_USAGE = 2
 
 

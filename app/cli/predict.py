@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
     )
+    add_weights_argument(parser)
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Describe the argument of every command that reads the networks."""
     parser.add_argument(
         "--weights",
         type=Path,

@@ -1,6 +1,6 @@
 """Draw a picture of each label map over its scan.
 
-Three planes through the middle of the organs, in the soft-tissue window, the organs
+Three planes where most organs show, in the soft-tissue window, the organs
 in color, with their volumes below. For looking at, not for measuring.
 """
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0 if all were drawn, 1 if some could not be.
     """
-    from app.cli.batch import find_cases
+    from app.cli.cases import find_cases
 
     cases = find_cases(arguments.input, arguments.output)
     found = [case for case in cases if case.label_path.exists()]
@@ -79,7 +79,7 @@ def draw_case(scan_path: Path, labels_path: Path, picture_path: Path) -> None:
     if labels.array.shape != scan.array.shape:
         raise UsageError(
             f"{labels_path}: {labels.array.shape} voxels, its scan {scan_path} has "
-            f"{scan.array.shape}"
+            f"{scan.array.shape}; segment it again"
         )
     picture = draw_picture(
         scan.array.astype(np.int16, copy=False),

@@ -16,8 +16,6 @@ from app.errors import UsageError
 
 HELP = "make phantom CT scans with their label maps"
 
-SCAN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
@@ -99,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
     """Name each case's scan and label map."""
+    from app.imaging.io import SCAN_SUFFIXES
+
     output: Path = arguments.output
     if arguments.count < 1:
         raise UsageError(f"--count {arguments.count}: at least 1 expected")

@@ -95,7 +95,11 @@ def components_of(
     voxel_mm3 = float(np.prod(spacing_mm))
     sizes = np.bincount(labeled.ravel())
     found = [
-        Component(label, float(sizes[label]) * voxel_mm3, _box_of(where))
+        Component(
+            label,
+            float(sizes[label]) * voxel_mm3,
+            Box.between([axis.start for axis in where], [axis.stop for axis in where]),
+        )
         for label, where in enumerate(ndimage.find_objects(labeled), start=1)
     ]
     found.sort(key=lambda component: component.volume_mm3, reverse=True)
@@ -185,11 +189,6 @@ def find_specks(
         if small:
             specks[where] |= np.isin(labeled, small)
     return specks
-
-
-def _box_of(where: tuple[slice, slice, slice]) -> Box:
-    z, y, x = where
-    return Box(start=(z.start, y.start, x.start), stop=(z.stop, y.stop, x.stop))
 
 
 def _gap_along_z(one: Box, other: Box) -> int:

@@ -47,7 +47,7 @@ def bounding_box(mask: BoolVolume, spacing_mm: SpacingZYX, margin_mm: float = 0.
         margin = math.ceil(round(margin_mm / step_mm, _ROUNDING))
         start.append(max(0, int(filled[0]) - margin))
         stop.append(min(mask.shape[axis], int(filled[-1]) + 1 + margin))
-    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+    return Box.between(start, stop)
 
 
 def box_on_grid(
@@ -98,7 +98,7 @@ def box_on_grid(
         first = min(max(0, low), new_shape[axis] - 1)
         start.append(first)
         stop.append(max(first + 1, min(new_shape[axis], high)))
-    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+    return Box.between(start, stop)
 
 
 def widen(box: Box, least_shape: IndexZYX, shape: IndexZYX) -> Box:
@@ -125,7 +125,7 @@ def widen(box: Box, least_shape: IndexZYX, shape: IndexZYX) -> Box:
         first = min(max(0, first), shape[axis] - size)
         start.append(first)
         stop.append(first + size)
-    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+    return Box.between(start, stop)
 
 
 def crop(volume: Volume, box: Box) -> Volume:

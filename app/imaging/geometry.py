@@ -1,7 +1,8 @@
 """Where voxels lie: a grid in space and a box of voxels, both in (z, y, x) order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import SupportsInt, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,18 @@ class Box:
 
     start: IndexZYX
     stop: IndexZYX
+
+    def relative_to(self, other: "Box") -> "Box":
+        """Give this box in the voxels of another that holds it."""
+        offset = np.asarray(other.start)
+        return Box.between(np.asarray(self.start) - offset, np.asarray(self.stop) - offset)
+
+    @classmethod
+    def between(cls, start: Sequence[SupportsInt], stop: Sequence[SupportsInt]) -> "Box":
+        """Make a box from any two sequences of three numbers."""
+        z0, y0, x0 = (int(index) for index in start)
+        z1, y1, x1 = (int(index) for index in stop)
+        return cls(start=(z0, y0, x0), stop=(z1, y1, x1))
 
     @property
     def shape(self) -> IndexZYX:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
@@ -165,8 +165,7 @@ def read_scan(path: Path) -> tuple[Volume, Source]:
     header = peek(path)
     # Checking takes as long as reading; both spend it outside the interpreter's lock.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # The other formats' readers notice missing voxels themselves.
-        whole = pool.submit(check_is_whole if is_nifti(path) else Path.stat, path)
+        whole = pool.submit(_check_voxels, path)
         try:
             image = sitk.ReadImage(str(path))
         except RuntimeError as error:
@@ -205,12 +204,7 @@ def write_label_map(labels: LabelVolume, source: Source, path: Path) -> None:
         if scan_header is not None and is_nifti(path):
             write_labels(partial, stored, scan_header)
             return
-        image = sitk.GetImageFromArray(stored)
-        _place(image, source.header.geometry)
-        try:
-            sitk.WriteImage(image, str(partial), useCompression=True)
-        except RuntimeError as error:
-            raise OutputError(f"{path}: cannot be written ({_last_line(error)})") from error
+        _write_image(Volume(stored, source.header.geometry), partial, path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -228,16 +222,8 @@ def write_volume(volume: Volume, path: Path) -> None:
     OutputError
         If the file cannot be written.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
-    geometry = volume.geometry
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetOrigin(geometry.origin_mm[::-1])
-    image.SetDirection(np.asarray(geometry.direction)[::-1, ::-1].ravel().tolist())
     with atomic_path(path) as partial:
-        try:
-            sitk.WriteImage(image, str(partial), useCompression=True)
-        except RuntimeError as error:
-            raise OutputError(f"{path}: cannot be written ({_last_line(error)})") from error
+        _write_image(volume, partial, path)
 
 
 @contextlib.contextmanager
@@ -267,7 +253,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
         _flush(partial)
         partial.replace(path)
-        _flush(path.parent)
+        # The file is whole by now; not every file system can flush a folder.
+        with contextlib.suppress(OSError):
+            _flush(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error})") from error
     finally:
@@ -295,12 +283,14 @@ def _check_is_one_scan(path: Path, reader: sitk.ImageFileReader) -> None:
             "color and vector images are not CT scans"
         )
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise UnsupportedScanError(f"{path}: complex voxels found, HU expected")
+        raise UnsupportedScanError(f"{path}: complex voxels found, HU expected; export it as CT")
     if min(reader.GetSize()) < 1:
-        raise UnsupportedScanError(f"{path}: no voxels, size {reader.GetSize()} (x, y, z)")
+        raise UnsupportedScanError(
+            f"{path}: no voxels, size {reader.GetSize()} (x, y, z); export it again"
+        )
     if not all(np.isfinite(step) and step > 0 for step in reader.GetSpacing()):
         raise UnsupportedScanError(
-            f"{path}: spacing {reader.GetSpacing()} mm (x, y, z) must be positive"
+            f"{path}: spacing {reader.GetSpacing()} mm (x, y, z) must be positive; export it again"
         )
 
 
@@ -310,7 +300,9 @@ def _geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
     ox, oy, oz = reader.GetOrigin()
     direction_xyz = np.asarray(reader.GetDirection()).reshape(3, 3)
     if abs(np.linalg.det(direction_xyz)) < 0.5:
-        raise UnsupportedScanError(f"{path}: axes {direction_xyz.tolist()} do not span space")
+        raise UnsupportedScanError(
+            f"{path}: axes {direction_xyz.tolist()} (x, y, z) do not span space; export it again"
+        )
     return Geometry(
         shape=(nz, ny, nx),
         spacing_mm=(sz, sy, sx),
@@ -319,12 +311,24 @@ def _geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
     )
 
 
-def _place(image: sitk.Image, geometry: Geometry) -> None:
-    """Put an image on a grid."""
+def _check_voxels(path: Path) -> None:
+    """Check that no voxels are missing, where the reader would not notice."""
+    if is_nifti(path):
+        check_is_whole(path)
+
+
+def _write_image(volume: Volume, partial: Path, path: Path) -> None:
+    """Write a volume under a temporary name, its grid included."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
+    geometry = volume.geometry
     image.SetSpacing(geometry.spacing_mm[::-1])
     image.SetOrigin(geometry.origin_mm[::-1])
     direction_xyz = np.asarray(geometry.direction)[::-1, ::-1]
     image.SetDirection(direction_xyz.ravel().tolist())
+    try:
+        sitk.WriteImage(image, str(partial), useCompression=True)
+    except RuntimeError as error:
+        raise OutputError(f"{path}: cannot be written ({_last_line(error)})") from error
 
 
 def _bytes_per_voxel(pixel_id: int) -> int:
@@ -335,12 +339,16 @@ def _as_int16(pixels: npt.NDArray[Any]) -> ScanVolume:
     """Convert one slice at a time, so that no wide copy of the scan arises."""
     if pixels.dtype == np.int16:
         return pixels
+    if np.can_cast(pixels.dtype, np.int16):  # a label map: nothing to round or clip
+        return pixels.astype(np.int16)
     limits = np.iinfo(np.int16)
     converted = np.empty(pixels.shape, np.int16)
     for plane, out in zip(pixels, converted, strict=True):
         if np.issubdtype(plane.dtype, np.floating):
-            plane = np.rint(np.nan_to_num(plane, nan=AIR_HU))  # noqa: PLW2901
-        out[...] = np.clip(plane, limits.min, limits.max)
+            whole = np.rint(np.nan_to_num(plane, nan=AIR_HU))
+        else:
+            whole = plane
+        out[...] = np.clip(whole, limits.min, limits.max)
     return converted
 
 

@@ -137,7 +137,7 @@ def _byte_order(header: bytes, path: Path) -> str:
     for order in "<>":
         if len(header) == _HEADER_BYTES and header[:4] == struct.pack(order + "i", _HEADER_BYTES):
             return order
-    raise UnreadableScanError(f"{path}: not a NIfTI file; expected a NIfTI-1 header")
+    raise UnreadableScanError(f"{path}: no NIfTI-1 header found; save it as NIfTI-1")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from app.imaging.geometry import LabelVolume, ScanVolume, SpacingZYX
+from app.imaging.geometry import Geometry, LabelVolume, ScanVolume, SpacingZYX
+from app.imaging.organ_volumes import organ_volumes_ml
 from app.labels import ORGANS
 
 DISPLAY_WINDOW_HU = (-160.0, 240.0)
@@ -198,15 +199,9 @@ def draw_picture(
         pen.text((left, top - LEGEND_ROW_PIXELS), plane.name, "silver", font)
         picture.paste(image, (left, top))
         left += width + MARGIN_PIXELS
-    _draw_legend(pen, font, bottom, size[0], _volumes_ml(labels, spacing_mm))
+    geometry = Geometry(shape=labels.shape, spacing_mm=spacing_mm)
+    _draw_legend(pen, font, bottom, size[0], organ_volumes_ml(labels, geometry))
     return picture
-
-
-def _volumes_ml(labels: LabelVolume, spacing_mm: SpacingZYX) -> list[float]:
-    """Give the volume of each organ of the table, in ml."""
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    return [float(counts[organ.value]) * voxel_ml for organ in ORGANS]
 
 
 def _draw_legend(
@@ -214,11 +209,12 @@ def _draw_legend(
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
     top: int,
     width: int,
-    volumes_ml: list[float],
+    volumes_ml: dict[str, float],
 ) -> None:
     """Write each organ's color, name and volume below the planes."""
     column_pixels = (width - 2 * MARGIN_PIXELS) // LEGEND_COLUMNS
-    for index, (organ, volume_ml) in enumerate(zip(ORGANS, volumes_ml, strict=True)):
+    for index, organ in enumerate(ORGANS):
+        volume_ml = volumes_ml[organ.name]
         row, column = divmod(index, LEGEND_COLUMNS)
         x, y = MARGIN_PIXELS + column * column_pixels, top + row * LEGEND_ROW_PIXELS
         pen.rectangle((x, y + 3, x + 12, y + 15), organ.color)

@@ -1,7 +1,7 @@
 """From a scan to what a network sees: one definition for training and runtime."""
 
 from app.config import PhaseConfig
-from app.imaging.geometry import FloatVolume, IndexZYX
+from app.imaging.geometry import FloatVolume
 from app.imaging.intensity import INPUT_LIMIT, normalize
 from app.imaging.resample import resample_linear
 from app.imaging.volume import Volume
@@ -10,9 +10,7 @@ AIR = -INPUT_LIMIT
 """What a network sees beyond the edge of the scan."""
 
 
-def network_input(
-    scan: Volume, config: PhaseConfig, new_shape: IndexZYX | None = None
-) -> FloatVolume:
+def network_input(scan: Volume, config: PhaseConfig) -> FloatVolume:
     """Resample a scan to a phase's spacing, then scale its intensities.
 
     Parameters
@@ -21,13 +19,11 @@ def network_input(
         HU, in canonical orientation.
     config : PhaseConfig
         Gives spacing and intensity window.
-    new_shape : (z, y, x) ints, optional
-        Size of the result; by default what covers the scan.
 
     Returns
     -------
     (Z, Y, X) array of float32
         On the grid of ``config.spacing_mm`` that shares the scan's center.
     """
-    resampled = resample_linear(scan.array, scan.geometry.spacing_mm, config.spacing_mm, new_shape)
+    resampled = resample_linear(scan.array, scan.geometry.spacing_mm, config.spacing_mm)
     return normalize(resampled, config.window_hu)

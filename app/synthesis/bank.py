@@ -20,14 +20,16 @@ import SimpleITK as sitk
 
 from app.errors import UnreadableScanError
 from app.imaging.geometry import Box, LabelVolume, SpacingZYX
+from app.imaging.io import read_scan
+from app.labels import NUM_CLASSES
 from app.synthesis.body import Body, complete_body
 from app.synthesis.template import Template, build_templates
 from app.synthesis.whole_body import SPACING_MM
 
 BANK_SPACING_MM: SpacingZYX = (2.0, 1.5, 1.5)
-"""Spacing of phase two, (z, y, x), in mm."""
+"""Spacing of a bank's bodies, (z, y, x), in mm: at least as fine as that of either phase."""
 
-_SPACING_TOLERANCE = 0.01
+_SPACING_TOLERANCE_MM = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,12 @@ def read_body(file: Path) -> BankedBody:
     BankedBody
     """
     with np.load(file) as content:
-        start, stop = (tuple(row) for row in content["organ_box"].tolist())
         z, y, x = content["spacing_mm"].tolist()
         return BankedBody(
             name=str(content["name"]),
             tissues=content["tissues"],
             spacing_mm=(z, y, x),
-            organ_box=Box(start=start, stop=stop),
+            organ_box=Box.between(*content["organ_box"].tolist()),
         )
 
 
@@ -81,23 +82,44 @@ def read_anatomy(file: Path) -> LabelVolume:
     Returns
     -------
     (Z, Y, X) array of uint8
-        Values 0 to 13 at 1.5 mm, LPS.
+        Values 0 to 13 at 1.5 mm, turned to LPS.
 
     Raises
     ------
     UnreadableScanError
-        If spacing, orientation or values are not those of an anatomy.
+        If the file cannot be read, or spacing or values are not those of an anatomy.
     """
-    image = sitk.ReadImage(str(file))
-    spacing = image.GetSpacing()
-    if any(abs(step - SPACING_MM[0]) > _SPACING_TOLERANCE for step in spacing):
-        raise UnreadableScanError(f"{file}: expected 1.5 mm spacing, found {spacing}")
-    if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
-        raise UnreadableScanError(f"{file}: expected LPS axes, found {image.GetDirection()}")
-    organs: LabelVolume = sitk.GetArrayFromImage(image).astype(np.uint8)
-    if organs.max(initial=0) > 13:
-        raise UnreadableScanError(f"{file}: expected values 0 to 13, found {organs.max()}")
-    return organs
+    labels, _ = read_scan(file)
+    spacing_mm = labels.geometry.spacing_mm
+    if not np.allclose(spacing_mm, SPACING_MM, rtol=0, atol=_SPACING_TOLERANCE_MM):
+        raise UnreadableScanError(
+            f"{file}: spacing {spacing_mm} mm (z, y, x) found, 1.5 mm expected; resample it"
+        )
+    low, high = int(labels.array.min()), int(labels.array.max())
+    if low < 0 or high >= NUM_CLASSES:
+        raise UnreadableScanError(
+            f"{file}: values {low} to {high} found, 0 to {NUM_CLASSES - 1} expected; "
+            "give a label map of app.labels.ORGANS"
+        )
+    return np.ascontiguousarray(labels.array, np.uint8)
+
+
+def _list_anatomies(folder: Path, limit: int | None) -> list[Path]:
+    """List the organ maps of a folder; only so many, spread evenly, if there is a limit."""
+    files = sorted([*folder.glob("*.nii"), *folder.glob("*.nii.gz")])
+    if not files:
+        raise UnreadableScanError(f"{folder}: no organ maps found, .nii or .nii.gz expected")
+    if limit is not None and limit < len(files):
+        files = [files[index * len(files) // limit] for index in range(limit)]
+    return files
+
+
+def _name_of(anatomy: Path) -> str:
+    return anatomy.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _target_of(anatomy: Path, output: Path, variant: int) -> Path:
+    return output / f"{_name_of(anatomy)}_{variant}.npz"
 
 
 def organ_box(body: Body, organs: LabelVolume) -> Box:
@@ -105,9 +127,10 @@ def organ_box(body: Body, organs: LabelVolume) -> Box:
     start = np.rint(np.divide(body.offset_mm, body.spacing_mm))
     extent = np.multiply(organs.shape, SPACING_MM)
     stop = start + np.rint(extent / np.asarray(body.spacing_mm))
-    start = np.clip(start, 0, body.tissues.shape).astype(int).tolist()
-    stop = np.clip(stop, 0, body.tissues.shape).astype(int).tolist()
-    return Box(start=tuple(start), stop=tuple(stop))
+    return Box.between(
+        np.clip(start, 0, body.tissues.shape).tolist(),
+        np.clip(stop, 0, body.tissues.shape).tolist(),
+    )
 
 
 def write_variant(
@@ -129,15 +152,15 @@ def write_variant(
     Path
         The ``.npz`` written, ``<anatomy>_<variant>.npz``.
     """
-    name = anatomy.name.removesuffix(".gz").removesuffix(".nii")
+    name = _name_of(anatomy)
     rng = np.random.default_rng([seed, variant, zlib.crc32(name.encode())])
     template = templates[int(rng.integers(len(templates)))]
     organs = read_anatomy(anatomy)
     body = complete_body(organs, template, rng, spacing_mm=spacing_mm)
     box = organ_box(body, organs)
-    target = output / f"{name}_{variant}.npz"
+    target = _target_of(anatomy, output, variant)
     # Written under another name first: who lists the bank sees whole bodies only.
-    partial = output / f"{name}_{variant}.part"
+    partial = target.with_suffix(".part")
     with partial.open("wb") as file:
         np.savez_compressed(
             file,
@@ -156,7 +179,7 @@ _worker_templates: tuple[Template, ...] = ()
 
 def _start_worker(templates: tuple[Template, ...]) -> None:
     """Keep the templates in the process, so that they are not sent with each task."""
-    global _worker_templates  # noqa: PLW0603
+    global _worker_templates
     _worker_templates = templates
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
@@ -213,18 +236,13 @@ def build_bank(
     UnreadableScanError
         If the folder holds no anatomy.
     """
-    files = sorted([*anatomies.glob("*.nii"), *anatomies.glob("*.nii.gz")])
-    if not files:
-        raise UnreadableScanError(f"{anatomies}: expected .nii or .nii.gz organ maps, found none")
-    if limit is not None and limit < len(files):
-        files = [files[index * len(files) // limit] for index in range(limit)]
+    files = _list_anatomies(anatomies, limit)
     output.mkdir(parents=True, exist_ok=True)
     templates = build_templates(bodies)
     tasks = []
     for variant in range(variants):
         for file in files:
-            name = file.name.removesuffix(".gz").removesuffix(".nii")
-            target = output / f"{name}_{variant}.npz"
+            target = _target_of(file, output, variant)
             if target.exists() and not overwrite:
                 yield target
             else:

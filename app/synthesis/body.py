@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.synthesis.couch import add_arms, add_couch
+from app.synthesis.fields import smooth_noise
 from app.synthesis.fit import Warp, find_landmarks, fit_warp, warp_labels
-from app.synthesis.interior import fill_organs, smooth_noise
+from app.synthesis.interior import fill_organs
 from app.synthesis.lungs import fit_lungs
 from app.synthesis.organs import FineGrid, continue_cut_organs, sample, smooth_organs
 from app.synthesis.template import Template, distance_mm
@@ -261,7 +262,8 @@ def _fill_holes(tissues: LabelVolume, pasted: LabelVolume) -> None:
 def _clothe(tissues: LabelVolume, outside: FloatVolume, grid: FineGrid) -> None:
     """Wrap muscles in fat and skin, and clear what lies outside, in place."""
     places = [
-        np.arange(size) * step / 6.0 for size, step in zip(grid.shape, grid.spacing_mm, strict=True)
+        np.arange(size) * step / coarse
+        for size, step, coarse in zip(grid.shape, grid.spacing_mm, COARSE_MM, strict=True)
     ]
     _, above_muscle = sample(outside[..., 0], [0, 0, 0], places)
     _, above_skin = sample(outside[..., 1], [0, 0, 0], places)

@@ -7,37 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from app.imaging.geometry import BoolVolume, IndexZYX, LabelVolume, SpacingZYX
-from app.synthesis.fields import smooth_field
+from app.imaging.geometry import BoolVolume, LabelVolume, SpacingZYX
+from app.synthesis.fields import smooth_noise
 from app.synthesis.tissues import Tissue
-
-
-def smooth_noise(
-    shape: IndexZYX,
-    spacing_mm: SpacingZYX,
-    scale_mm: float,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.float32]:
-    """Make noise of unit variance that varies over a given length.
-
-    Parameters
-    ----------
-    shape : (z, y, x) ints
-        Size of the result, in voxels.
-    spacing_mm : (z, y, x) floats
-        Voxel spacing, in mm.
-    scale_mm : float
-        Length over which the noise changes, in mm.
-    rng : numpy Generator
-
-    Returns
-    -------
-    array of float32 of that shape
-    """
-    # Interpolation in three directions shrinks the mean variance by (2/3)**3.
-    noise = smooth_field(rng, shape, spacing_mm, scale_mm)
-    noise *= 1.5**1.5
-    return noise
 
 
 def depth_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> npt.NDArray[np.float32]:

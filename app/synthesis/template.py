@@ -12,8 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
+from app.synthesis.fields import smooth_noise
 from app.synthesis.fit import Landmarks, find_landmarks, tube_centers
-from app.synthesis.interior import smooth_noise
 from app.synthesis.lungs import join_lungs
 from app.synthesis.tissues import Tissue
 from app.synthesis.whole_body import (
@@ -218,7 +218,7 @@ def trunk_wall(body: WholeBody) -> tuple[BoolVolume, BoolVolume]:
     trunk = _smooth(wall, 8.0, coarse) | (distance_mm(viscera | frame, coarse) < 4.0)
     cavity |= _flanks(small, trunk, coarse) & (distance_mm(frame, coarse) > 2.0)
     cavity &= _depth_in_slice(trunk, coarse) > 7.0
-    return tuple(_enlarge(mask, body.labels.shape) for mask in (cavity & trunk, trunk))  # type: ignore[return-value]
+    return _enlarge(cavity & trunk, body.labels.shape), _enlarge(trunk, body.labels.shape)
 
 
 def _depth_in_slice(mask: BoolVolume, spacing_mm: SpacingZYX) -> FloatVolume:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from app.errors import UnreadableScanError
 from app.imaging.geometry import BoolVolume, LabelVolume, SpacingZYX
+from app.imaging.io import read_scan
 from app.synthesis.fit import Points, compact_landmarks, fit_affine, fit_bend, warp_labels
 from app.synthesis.tissues import Tissue
 
@@ -86,14 +86,15 @@ def read_bodies(folder: Path) -> dict[str, WholeBody]:
     table, files = folder / "tissues.json", sorted(folder.glob("*_tissues.nii.gz"))
     if not table.exists() or not files:
         raise UnreadableScanError(
-            f"{folder}: expected tissues.json and *_tissues.nii.gz, found {len(files)} bodies"
+            f"{folder}: {len(files)} *_tissues.nii.gz found, "
+            "at least one expected, and tissues.json beside it"
         )
     ids: dict[str, int] = json.loads(table.read_text())
     bodies = {}
     for file in files:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
+        labels, _ = read_scan(file)
         name = file.name.removesuffix("_tissues.nii.gz")
-        bodies[name] = WholeBody(name, sitk.GetArrayFromImage(image), ids)
+        bodies[name] = WholeBody(name, np.ascontiguousarray(labels.array, np.uint8), ids)
     return bodies
 
 

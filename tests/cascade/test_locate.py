@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.cascade.bundle import Phase, open_phase
-from app.cascade.locate import locate, may_hold_organs
+from app.cascade.locate import context_of, locate, may_hold_organs
 from app.config import LOCATE
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import read_scan
@@ -38,8 +38,8 @@ def scan_with(*regions, shape=(60, 100, 120)):
 ORGANS = np.s_[20:30, 30:60, 40:80]  # 50 x 60 x 40 mm: 120 ml
 
 
-def find(scan, least_region_mm=(1.0, 1.0, 1.0)):
-    return locate(scan, PHASE, least_region_mm=least_region_mm)
+def find(scan):
+    return locate(scan, PHASE)
 
 
 def test_box_holds_the_organs_with_a_margin_in_mm():
@@ -69,11 +69,12 @@ def test_organs_torn_along_z_stay_together():
     assert box.stop[0] >= 39 + 4
 
 
-def test_box_is_grown_to_a_patch_where_the_scan_allows():
-    box = find(scan_with(ORGANS), least_region_mm=(192.0, 144.0, 500.0)).box
-    assert box.shape[0] * 5 >= 192
-    assert box.shape[1] * 2 >= 144
-    assert (box.start[2], box.stop[2]) == (0, 120)
+def test_context_is_a_whole_patch_where_the_scan_allows_and_the_box_stays():
+    abdomen = find(scan_with(ORGANS))
+    context = context_of(abdomen, (192.0, 144.0, 500.0))
+    assert context.shape[0] * 5 >= 192 > abdomen.box.shape[0] * 5
+    assert context.shape[1] * 2 >= 144 > abdomen.box.shape[1] * 2
+    assert (context.start[2], context.stop[2]) == (0, 120)
 
 
 def test_box_at_the_edge_is_clipped_to_the_scan():
@@ -83,10 +84,8 @@ def test_box_at_the_edge_is_clipped_to_the_scan():
 
 
 def test_patch_is_wanted_only_near_what_phase_one_saw():
-    scan = scan_with(ORGANS, np.s_[20:30, 80:95, 2:30])
-    abdomen = dataclasses.replace(
-        find(scan_with(ORGANS)), box=Box(start=(0, 0, 0), stop=(60, 100, 120))
-    )
+    abdomen = find(scan_with(ORGANS))
+    context = Box(start=(0, 0, 0), stop=(60, 100, 120))
     grid = {"shape": (150, 134, 80), "spacing_mm": (2.0, 1.5, 1.5)}
 
     def wanted(start_mm, stop_mm):
@@ -94,7 +93,7 @@ def test_patch_is_wanted_only_near_what_phase_one_saw():
             tuple(round(mm / step) for mm, step in zip(place, grid["spacing_mm"], strict=True))
             for place in (start_mm, stop_mm)
         )
-        return may_hold_organs(abdomen, Box(start=start, stop=stop), **grid)
+        return may_hold_organs(abdomen, context, Box(start=start, stop=stop), **grid)
 
     # Organs lie at 100 ... 150, 60 ... 120 and 40 ... 80 mm; 12 mm around them count too.
     assert wanted((110, 70, 50), (120, 80, 60))
@@ -102,7 +101,6 @@ def test_patch_is_wanted_only_near_what_phase_one_saw():
     assert not wanted((180, 70, 50), (190, 80, 60))
     assert not wanted((110, 150, 50), (120, 180, 60))
     assert not wanted((0, 0, 0), (80, 198, 118))
-    assert scan.array.shape == abdomen.geometry.shape
 
 
 @pytest.mark.parametrize("shape", [(1, 100, 120), (60, 1, 120), (2, 3, 4)])
@@ -120,7 +118,7 @@ def test_abdomen_of_a_real_torso_is_found_without_its_pelvis():
     scan, _ = read_scan(path)
     labels, _ = read_scan(path.with_name("torso_3mm_labels.nii.gz"))
     phase = open_phase(ROOT / "weights" / "locate", "locate", threads=1, precision="f32")
-    box = locate(scan, phase, least_region_mm=(1.0, 1.0, 1.0)).box
+    box = locate(scan, phase).box
     # Aorta and vena cava go on below the abdomen; the other organs must be whole.
     organs = (labels.array > 0) & (labels.array != 5) & (labels.array != 6)
     assert organs[box.slices].sum() > 0.99 * organs.sum()

@@ -12,6 +12,7 @@ from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 from app.cascade.memory import MIB
 from app.cascade.pipeline import segment_scan
 from app.errors import MemoryLimitError
+from app.imaging.io import peek
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -135,8 +136,9 @@ def test_report_tells_box_volumes_times_and_memory(tmp_path, cascade, body):
 
 
 def test_patches_where_phase_one_saw_nothing_are_skipped(tmp_path, cascade):
-    hu = np.full((100, 80, 120), TISSUE_HU, np.int16)
-    for corner in (np.s_[4:24, 6:30, 4:22], np.s_[26:40, 50:74, 96:116]):
+    hu = np.full((26, 40, 90), TISSUE_HU, np.int16)
+    # 200 mm apart from right to left; a patch is 96 mm wide.
+    for corner in (np.s_[2:12, 4:20, 2:14], np.s_[14:24, 22:38, 66:78]):
         hu[corner] = BRIGHT_HU
     write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
     report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade)
@@ -192,16 +194,40 @@ class Blinkered:
         return scores
 
 
-def test_organ_cut_by_the_box_gets_a_larger_one(tmp_path, cascade):
+@pytest.fixture
+def cut_organ(tmp_path, cascade):
+    """Give a scan with one organ, and a cascade whose phase one sees it only in part."""
     hu = np.full((24, 62, 54), TISSUE_HU, np.int16)
     hu[4:21, 15:45, 10:40] = BRIGHT_HU  # 20 ... 105 mm; phase one sees it up to 64 mm
     hu[0, 0, 0] = -1000
     write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
     phase_one = dataclasses.replace(cascade.locate, network=Blinkered())
-    # Small patches, or the box would be as large as one.
-    blinkered = dataclasses.replace(cascade, locate=phase_one)
+    return hu, dataclasses.replace(cascade, locate=phase_one)
+
+
+def test_organ_cut_by_the_box_gets_a_larger_one(tmp_path, cut_organ):
+    hu, blinkered = cut_organ
     report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blinkered)
     found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
     assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
     assert report.box.stop[0] == 24
     assert report.warnings == []
+
+
+def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(
+    tmp_path, cut_organ, monkeypatch
+):
+    hu, blinkered = cut_organ
+    scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    larger = segment_scan(scan_path, label_path, blinkered).box
+    extent_mm = tuple(np.multiply(larger.shape, (5.0, 3.0, 4.0)).tolist())
+    needed = blinkered.plan(peek(scan_path), extent_mm).peak_bytes
+    capped = dataclasses.replace(blinkered, memory_limit_bytes=needed - 1)
+    # The box that is assumed before phase one has run would not fit either.
+    monkeypatch.setattr("app.cascade.memory.LARGE_REGION_MM", (10.0, 10.0, 10.0))
+    report = segment_scan(scan_path, label_path, capped)
+    assert report.box.stop[0] < larger.stop[0]
+    assert report.warnings == ["the liver may be cut off by the located box"]
+    found = sitk.GetArrayFromImage(sitk.ReadImage(label_path)) == BRIGHT_ORGAN
+    inside = hu[report.box.slices] == BRIGHT_HU
+    assert dice(found[report.box.slices], inside) > 0.97

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,14 @@ def scores_with(value, region):
     logits = np.zeros((14, 40, 48, 56), np.float16)
     logits[1:] = -9
     logits[value][region] = 9
-    return ClassScores(logits=logits, spacing_mm=(2.0, 1.5, 1.5), box=BOX, num_run=1, num_skipped=0)
+    return ClassScores(
+        logits=logits,
+        spacing_mm=(2.0, 1.5, 1.5),
+        box=BOX,
+        inside=Box(start=(0, 0, 0), stop=(40, 48, 56)),
+        num_run=1,
+        num_skipped=0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +49,12 @@ def scores_with(value, region):
 )
 def test_organ_at_an_inner_face_is_cut(region, cuts):
     assert find_cuts(scores_with(1, region), abdomen()) == cuts
+
+
+def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
+    located = Box(start=(3, 0, 0), stop=(40, 48, 56))
+    scores = dataclasses.replace(scores_with(1, np.s_[3:9, 5:40, 5:50]), inside=located)
+    assert find_cuts(scores, abdomen()) == [Cut(axis=0, at_stop=False, organ="liver")]
 
 
 @pytest.mark.parametrize("value", [5, 6, 10])

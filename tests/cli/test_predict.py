@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from app.cli.batch import case_name, find_cases, hand_over
+from app.cli.batch import hand_over
+from app.cli.cases import case_name, find_cases
 from app.cli.main import main
 from app.errors import UsageError
 

@@ -13,6 +13,11 @@ def test_box_is_half_open():
     assert np.zeros((10, 10, 10))[box.slices].shape == box.shape
 
 
+def test_box_in_the_voxels_of_another():
+    box, other = Box(start=(4, 6, 8), stop=(5, 9, 12)), Box(start=(1, 2, 3), stop=(9, 9, 20))
+    assert box.relative_to(other) == Box(start=(3, 4, 5), stop=(4, 7, 9))
+
+
 def test_extent_counts_outer_edges_and_volume_is_in_ml():
     geometry = Geometry(shape=(10, 20, 30), spacing_mm=(5.0, 2.0, 1.0))
     assert geometry.extent_mm == (50.0, 40.0, 30.0)

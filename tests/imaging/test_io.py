@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
+from app.imaging import io
 from app.imaging.io import atomic_path, peek, read_scan, write_label_map
 
 SHAPE = (4, 6, 5)
@@ -233,6 +234,20 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_system_that_cannot_flush_a_folder_is_no_error(tmp_path, monkeypatch):
+    flush = io._flush
+
+    def flush_files_only(path):
+        if path.is_dir():
+            raise OSError("not supported")
+        flush(path)
+
+    monkeypatch.setattr(io, "_flush", flush_files_only)
+    with atomic_path(tmp_path / "labels.nii.gz") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "labels.nii.gz").read_bytes() == b"new"
 
 
 def test_label_map_into_a_missing_folder_is_an_output_error(tmp_path):

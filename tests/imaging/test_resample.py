@@ -90,6 +90,32 @@ def test_same_spacing_changes_nothing():
     np.testing.assert_array_equal(resample_nearest(labels, SPACING_MM, SPACING_MM), labels)
 
 
+grids = {
+    "shape": st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 7)),
+    "times": st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
+}
+
+
+@given(**grids)
+def test_labels_come_back_from_a_grid_an_odd_number_of_times_finer(shape, times):
+    # Each voxel's center is then a center of the finer grid too.
+    labels = np.random.default_rng(4).integers(0, 14, shape).astype(np.uint8)
+    finer_mm = tuple(np.divide(SPACING_MM, times).tolist())
+    finer = resample_nearest(labels, SPACING_MM, finer_mm)
+    assert finer.shape == tuple(np.multiply(shape, times).tolist())
+    np.testing.assert_array_equal(resample_nearest(finer, finer_mm, SPACING_MM), labels)
+
+
+@given(**grids, slope=st.tuples(*[st.integers(-3, 3)] * 3))
+def test_an_image_that_rises_evenly_comes_back_from_a_finer_grid_unshifted(shape, times, slope):
+    finer_mm = tuple(np.divide(SPACING_MM, times).tolist())
+    image = ramp(shape, SPACING_MM, slope)
+    there = resample_linear(image, SPACING_MM, finer_mm)
+    back = resample_linear(there, finer_mm, SPACING_MM)
+    inner = tuple(slice(1, -1) for _ in range(3))  # beyond its ends an image goes on flat
+    np.testing.assert_allclose(back[inner], image[inner], rtol=0, atol=1e-3)
+
+
 def test_labels_are_never_mixed():
     labels = np.array([0, 13, 0, 2, 2, 0], np.uint8).reshape(1, 1, 6)
     finer = resample_nearest(labels, (1.0, 1.0, 1.0), (1.0, 1.0, 0.5))

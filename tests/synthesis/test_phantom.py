@@ -1,5 +1,6 @@
 """Phantoms: anatomy that holds for every patient, and a body that does not depend on the grid."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SHAPE, SPACING_MM = (72, 104, 116), (6.0, 4.0, 3.6)
 VALUE = {organ.name: organ.value for organ in ORGANS}
 
 
+@functools.cache
 def labels_of(seed, shape=SHAPE, spacing_mm=SPACING_MM):
     return ORGAN_OF_TISSUE[phantom_tissues(shape=shape, spacing_mm=spacing_mm, seed=seed)]
 
@@ -63,7 +65,7 @@ def test_solid_organs_are_of_one_piece(labels):
         assert sizes.max() == sizes.sum(), (name, count)
 
 
-@pytest.mark.parametrize("seed", [2, 11, 13])
+@pytest.mark.parametrize("seed", [2, 5, 6])
 def test_organ_volumes_are_those_of_patients(seed):
     """The bounds are the 2nd and 98th percentile of 250 real patients, in ml, a little widened."""
     bounds_ml = {

@@ -1,0 +1,56 @@
+"""What is told about one scan: seconds, memory, box, organ volumes, warnings."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from app.cascade.memory import MIB, MemoryPlan, process_peak
+from app.imaging.geometry import Box
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class CaseReport:
+    """What happened to one scan.
+
+    Parameters
+    ----------
+    seconds : dict of str to float
+        Wall time of each step, in s.
+    planned_mib, peak_mib : float
+        Memory planned for, and the process's highest use, in MiB.
+    box : Box or None
+        Located region, in voxels of the scan in canonical orientation.
+    num_patches, num_skipped : int
+        Patches phase two ran, and patches that phase one ruled out.
+    volumes_ml : dict of str to float
+        Volume of each organ, in ml.
+    warnings : list of str
+        What a user should look at.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    planned_mib: float = 0.0
+    peak_mib: float = 0.0
+    box: Box | None = None
+    num_patches: int = 0
+    num_skipped: int = 0
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step and log it with the peak memory so far."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+        self.peak_mib = process_peak() / MIB
+        logger.info("%s: %.2f s, peak %.0f MiB", name, self.seconds[name], self.peak_mib)
+
+    def note_plan(self, plan: MemoryPlan) -> None:
+        """Keep what was planned last, and log it."""
+        self.planned_mib = plan.peak_bytes / MIB
+        logger.info("plan: %.0f MiB of %.0f", self.planned_mib, plan.limit_bytes / MIB)

@@ -1,0 +1,102 @@
+"""Score label maps against references: DSC and NSD for every case and organ.
+
+X.nii.gz is compared with the reference of the same name, whatever the format. Written
+are scores.csv (case, organ, dsc, nsd, volume_ref_ml, volume_pred_ml), summary.json
+(means with 95 % bootstrap intervals) and report.html (box plots, the ten worst results).
+
+Protocols:
+  flare24  the numbers of the FLARE 2024 challenge: an organ that neither label map holds
+           scores 1, one that only one of them holds 0; NSD is 0 where DSC is below 0.2;
+           of aorta, inferior vena cava and esophagus only the reference's slices count,
+           the last one dropped; a missing prediction is left out
+  strict   masks as they are; a missing prediction counts as all organs wrong; an organ
+           that neither label map holds is not scored; grids must match
+Where the two differ is printed under either.
+
+Exit code: 0 all compared, 1 some file could not be used, 2 wrong use.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.errors import OutputError
+
+if TYPE_CHECKING:
+    from app.evaluation.score import Difference
+
+HELP = "score label maps against references: DSC, NSD, a report"
+
+PROTOCOLS = ("flare24", "strict")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--predictions", type=Path, required=True, metavar="DIR", help="folder of label maps"
+    )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of label maps to compare with",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for scores and report"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="flare24",
+        help="whose scores are written (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score all cases and write the results.
+
+    Returns
+    -------
+    int
+        0 if every file could be used, 1 if not.
+    """
+    from app.evaluation.report import write_report
+    from app.evaluation.score import evaluate, find_differences, write_scores
+    from app.evaluation.summary import summarize, write_summary
+
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
+    protocol = arguments.protocol
+    evaluation = evaluate(arguments.predictions, arguments.references, protocol=protocol)
+    summaries = {name: summarize(results) for name, results in evaluation.results.items()}
+    write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
+    write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
+    write_report(arguments.output / "report.html", evaluation, summaries[protocol], protocol)
+
+    for difference in find_differences(evaluation):
+        print(_as_line(difference))
+    for case in evaluation.missing:
+        print(f"MISSING  {case}: no prediction in {arguments.predictions}")
+    for path in evaluation.extra:
+        print(f"EXTRA    {path}: no reference of this name in {arguments.references}")
+    for name, summary in summaries.items():
+        mark = "*" if name == protocol else " "
+        print(f"{mark} {name:8} mean DSC {summary.dsc.value:.4f}, NSD {summary.nsd.value:.4f}")
+    print(f"Written to {arguments.output}: scores.csv, summary.json, report.html")
+    for problem in evaluation.problems[protocol]:
+        sys.stderr.write(f"error: {problem}\n")
+    return 1 if evaluation.problems[protocol] else 0
+
+
+def _as_line(difference: "Difference") -> str:
+    """Tell what each protocol gives."""
+    told = [
+        f"{name} DSC {score.dsc:.4f} NSD {score.nsd:.4f}"
+        for name, score in sorted(difference.scores.items())
+    ]
+    told += [f"{name} leaves it out" for name in PROTOCOLS if name not in difference.scores]
+    return f"DIFFER   {difference.case} {difference.organ}: {'; '.join(told)}"

@@ -1,0 +1,293 @@
+"""START HERE: pair the files of two folders, score every organ, keep the worst to look at."""
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from scipy import ndimage
+
+from app.errors import InputError, UsageError
+from app.evaluation.pairs import LoadedPair, find_pairs, load_pair
+from app.evaluation.protocols import (
+    PROTOCOLS,
+    WRONG,
+    Protocol,
+    Score,
+    score_flare24,
+    score_strict,
+)
+from app.evaluation.worst import WorstResults
+from app.imaging.geometry import BoolVolume, LabelVolume
+from app.imaging.io import atomic_path
+from app.imaging.orientation import as_lps
+from app.labels import NUM_CLASSES, ORGANS, Organ
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("case", "organ", "dsc", "nsd", "volume_ref_ml", "volume_pred_ml")
+
+_Slices: TypeAlias = tuple[slice, ...]
+
+SAME = 0.5e-4
+"""Scores that differ by less are written alike to four digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganResult:
+    """One row of the table of scores.
+
+    Parameters
+    ----------
+    case, organ : str
+        What was scored.
+    score : Score
+        DSC and NSD.
+    volume_ref_ml, volume_pred_ml : float
+        Volume in reference and prediction, in ml.
+    """
+
+    case: str
+    organ: str
+    score: Score
+    volume_ref_ml: float
+    volume_pred_ml: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An organ that the two protocols score differently.
+
+    Parameters
+    ----------
+    case, organ : str
+        What was scored.
+    scores : dict of Protocol to Score
+        Both scores; no entry where a protocol leaves the case out.
+    """
+
+    case: str
+    organ: str
+    scores: dict[Protocol, Score]
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluation:
+    """Everything two folders gave.
+
+    Parameters
+    ----------
+    results : dict of Protocol to list of OrganResult
+        Scores, case by case.
+    missing : list of str
+        Cases without a prediction.
+    extra : list of Path
+        Predictions without a reference.
+    problems : dict of Protocol to list of str
+        Files that a protocol could not use, and why.
+    worst : WorstResults
+        Pictures of the worst results.
+    """
+
+    worst: WorstResults
+    results: dict[Protocol, list[OrganResult]] = field(
+        default_factory=lambda: {name: [] for name in PROTOCOLS}
+    )
+    missing: list[str] = field(default_factory=list)
+    extra: list[Path] = field(default_factory=list)
+    problems: dict[Protocol, list[str]] = field(
+        default_factory=lambda: {name: [] for name in PROTOCOLS}
+    )
+
+
+def evaluate(predictions: Path, references: Path, *, protocol: Protocol) -> Evaluation:
+    """Score all predictions of a folder under both protocols.
+
+    One pair of label maps is in memory at a time.
+
+    Parameters
+    ----------
+    predictions, references : Path
+        Folders of label maps; files of one name belong together.
+    protocol : Protocol
+        By whose scores the worst results are picked.
+
+    Returns
+    -------
+    Evaluation
+        A file that cannot be used is reported in it and the others go on.
+
+    Raises
+    ------
+    UsageError
+        If the folders hold nothing to score.
+    """
+    pairs, extra = find_pairs(predictions, references)
+    evaluation = Evaluation(worst=WorstResults(), extra=extra)
+    for pair in pairs:
+        started = time.perf_counter()
+        if pair.prediction_path is None:
+            evaluation.missing.append(pair.case)
+        try:
+            loaded = load_pair(pair)
+        except InputError as error:
+            for name in PROTOCOLS:
+                evaluation.problems[name].append(str(error))
+            continue
+        _score_pair(loaded, evaluation, protocol)
+        logger.info("%s: %.2f s", pair.case, time.perf_counter() - started)
+    if not evaluation.results[protocol] and not evaluation.problems[protocol]:
+        raise UsageError(
+            f"--predictions {predictions}: no label map named as a reference in {references}"
+        )
+    return evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlay:
+    """A prediction laid over its reference, with the boxes that hold each organ."""
+
+    reference: LabelVolume
+    prediction: LabelVolume | None
+    boxes: tuple[list[_Slices | None], ...]
+
+    def masks(self, organ: Organ) -> tuple[BoolVolume, BoolVolume]:
+        """Cut an organ out of both: all that is measured lies in the box around the two."""
+        box = _around(boxes[organ.value - 1] for boxes in self.boxes)
+        mask_gt = self.reference[box] == organ.value
+        if self.prediction is None:
+            return mask_gt, np.zeros_like(mask_gt)
+        return mask_gt, self.prediction[box] == organ.value
+
+
+def _lay_over(reference: LabelVolume, prediction: LabelVolume | None) -> _Overlay:
+    boxes = [
+        ndimage.find_objects(labels, max_label=NUM_CLASSES - 1)
+        for labels in (reference, prediction)
+        if labels is not None
+    ]
+    return _Overlay(reference, prediction, tuple(boxes))
+
+
+def _around(boxes: Iterable[_Slices | None]) -> _Slices:
+    """Give the smallest box that holds all boxes; of no size if there are none."""
+    held = [box for box in boxes if box is not None]
+    if not held:
+        return (slice(0, 0),) * 3
+    return tuple(
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*held, strict=True)
+    )
+
+
+def _score_pair(loaded: LoadedPair, evaluation: Evaluation, protocol: Protocol) -> None:
+    """Add the scores of one case under both protocols."""
+    if loaded.problem:
+        evaluation.problems["strict"].append(loaded.problem)
+        if loaded.as_stored is None:
+            evaluation.problems["flare24"].append(loaded.problem)
+    header = loaded.reference.source.header.geometry
+    spacing_mm = header.spacing_mm
+    aligned = _lay_over(loaded.reference.array, loaded.aligned)
+    # Where headers disagree the challenge lays other voxels over each other.
+    same = loaded.as_stored is loaded.aligned
+    as_stored = aligned if same else _lay_over(loaded.reference.array, loaded.as_stored)
+    for organ in ORGANS:
+        masks = aligned.masks(organ)
+        strict = WRONG
+        if loaded.aligned is not None:
+            strict = score_strict(*masks, organ=organ, spacing_mm=spacing_mm)
+        scored: list[tuple[Protocol, Score, tuple[BoolVolume, BoolVolume]]] = [
+            ("strict", strict, masks)
+        ]
+        if loaded.as_stored is not None:
+            masks = masks if same else as_stored.masks(organ)
+            flare24 = score_flare24(
+                *masks, organ=organ, spacing_mm=spacing_mm, strict=strict if same else None
+            )
+            scored.append(("flare24", flare24, masks))
+        for name, score, (mask_gt, mask_pred) in scored:
+            result = OrganResult(
+                case=loaded.case,
+                organ=organ.name,
+                score=score,
+                volume_ref_ml=np.count_nonzero(mask_gt) * header.voxel_ml,
+                volume_pred_ml=np.count_nonzero(mask_pred) * header.voxel_ml,
+            )
+            evaluation.results[name].append(result)
+            if name == protocol:
+                _offer(evaluation.worst, loaded, result, mask_gt, mask_pred)
+
+
+def _offer(
+    worst: WorstResults,
+    loaded: LoadedPair,
+    result: OrganResult,
+    mask_gt: BoolVolume,
+    mask_pred: BoolVolume,
+) -> None:
+    """Keep a picture of a result if it is among the worst so far."""
+    source = loaded.reference.source
+    worst.offer(
+        result.case,
+        result.organ,
+        result.score,
+        as_lps(mask_gt, source.orientation),
+        as_lps(mask_pred, source.orientation),
+        source.geometry.spacing_mm,
+    )
+
+
+def find_differences(evaluation: Evaluation) -> list[Difference]:
+    """List the organs that the two protocols score differently.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Scores of both protocols.
+
+    Returns
+    -------
+    list of Difference
+        In the order of the strict scores, which leave no case out.
+    """
+    by_protocol = {
+        name: {(result.case, result.organ): result.score for result in results}
+        for name, results in evaluation.results.items()
+    }
+    found = []
+    for key in by_protocol["strict"]:
+        scores = {name: table[key] for name, table in by_protocol.items() if key in table}
+        if len(scores) < len(PROTOCOLS) or not _alike(*scores.values()):
+            found.append(Difference(case=key[0], organ=key[1], scores=scores))
+    return found
+
+
+def _alike(one: Score, other: Score) -> bool:
+    return all(
+        math.isclose(a, b, rel_tol=0, abs_tol=SAME) or (math.isnan(a) and math.isnan(b))
+        for a, b in ((one.dsc, other.dsc), (one.nsd, other.nsd))
+    )
+
+
+def write_scores(path: Path, results: list[OrganResult]) -> None:
+    """Write the table of scores as CSV.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    results : list of OrganResult
+        A row for each; what is not scored is written ``nan``.
+    """
+    with atomic_path(path) as partial, partial.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for row in results:
+            numbers = (row.score.dsc, row.score.nsd, row.volume_ref_ml, row.volume_pred_ml)
+            table.writerow((row.case, row.organ, *(f"{number:.6f}" for number in numbers)))

@@ -1,0 +1,156 @@
+"""The worst results, kept as three planes each through the thick of the disagreement."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from app.evaluation.protocols import Score
+from app.imaging.geometry import BoolVolume, SpacingZYX
+from app.imaging.picture import outline
+
+NUM_WORST = 10
+
+PLANE_PIXELS = 220
+"""Longest side of a drawn plane, in pixels."""
+
+MARGIN_PIXELS = 8
+
+# Shared, missed and added voxels; told apart by people who see no red or green as well.
+BOTH_COLOR = (150, 150, 150)
+MISSED_COLOR = (60, 120, 220)
+ADDED_COLOR = (240, 140, 40)
+OUTLINE_COLOR = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstResult:
+    """One result and what it looks like.
+
+    Parameters
+    ----------
+    case, organ : str
+        What was scored.
+    score : Score
+        DSC and NSD.
+    picture : Image
+        Axial, coronal and sagittal plane, RGB.
+    """
+
+    case: str
+    organ: str
+    score: Score
+    picture: Image.Image
+
+    @property
+    def rank(self) -> float:
+        """Mean of DSC and NSD: the less, the worse."""
+        return (self.score.dsc + self.score.nsd) / 2
+
+
+@dataclass(slots=True)
+class WorstResults:
+    """Keeps the worst of all results that it is offered.
+
+    Parameters
+    ----------
+    results : list of WorstResult
+        At most ten, worst first; the earlier offered first among equals.
+    """
+
+    results: list[WorstResult] = field(default_factory=list)
+
+    def offer(
+        self,
+        case: str,
+        organ: str,
+        score: Score,
+        mask_gt: BoolVolume,
+        mask_pred: BoolVolume,
+        spacing_mm: SpacingZYX,
+    ) -> None:
+        """Draw and keep a result if it is among the worst so far.
+
+        Parameters
+        ----------
+        case, organ : str
+            What was scored.
+        score : Score
+            DSC and NSD; results that are not scored or perfect are passed over.
+        mask_gt, mask_pred : (Z, Y, X) arrays of bool
+            Reference and prediction, in LPS, cropped to the organ.
+        spacing_mm : (z, y, x) floats
+            Voxel spacing, in mm.
+        """
+        rank = (score.dsc + score.nsd) / 2
+        if math.isnan(rank) or rank >= 1 or not mask_gt.size:
+            return
+        if len(self.results) == NUM_WORST and rank >= self.results[-1].rank:
+            return
+        picture = draw_disagreement(mask_gt, mask_pred, spacing_mm)
+        self.results.append(WorstResult(case=case, organ=organ, score=score, picture=picture))
+        self.results.sort(key=lambda result: result.rank)
+        del self.results[NUM_WORST:]
+
+
+def draw_disagreement(
+    mask_gt: BoolVolume, mask_pred: BoolVolume, spacing_mm: SpacingZYX
+) -> Image.Image:
+    """Draw three planes where two masks disagree most: shared, missed, added.
+
+    Parameters
+    ----------
+    mask_gt, mask_pred : (Z, Y, X) arrays of bool
+        Reference and prediction, in LPS, not empty in size.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing, in mm.
+
+    Returns
+    -------
+    Image
+        RGB; the patient's right is on the left, front and head are up.
+    """
+    wrong = mask_gt ^ mask_pred
+    step_z, step_y, step_x = spacing_mm
+    # Counting the few wrong voxels beats summing over all of them.
+    z, y, x = (int(np.argmax(np.bincount(places, minlength=1))) for places in np.nonzero(wrong))
+    planes = [
+        (mask_gt[z], mask_pred[z], (step_y, step_x)),
+        (mask_gt[::-1, y], mask_pred[::-1, y], (step_z, step_x)),
+        (mask_gt[::-1, :, x], mask_pred[::-1, :, x], (step_z, step_y)),
+    ]
+    longest_mm = max(num * step for num, step in zip(wrong.shape, spacing_mm, strict=True))
+    painted = [_paint(*plane, PLANE_PIXELS / longest_mm) for plane in planes]
+    width = sum(image.width for image in painted) + (len(painted) + 1) * MARGIN_PIXELS
+    height = max(image.height for image in painted) + 2 * MARGIN_PIXELS
+    picture = Image.new("RGB", (width, height), "black")
+    left = MARGIN_PIXELS
+    for image in painted:
+        picture.paste(image, (left, MARGIN_PIXELS))
+        left += image.width + MARGIN_PIXELS
+    return picture
+
+
+def _paint(
+    plane_gt: npt.NDArray[np.bool_],
+    plane_pred: npt.NDArray[np.bool_],
+    spacing_mm: tuple[float, float],
+    pixels_per_mm: float,
+) -> Image.Image:
+    """Draw one plane with square pixels; the reference is outlined."""
+    kinds = plane_gt.astype(np.uint8) + 2 * plane_pred.astype(np.uint8)
+    rows, columns = (
+        max(1, round(num * step * pixels_per_mm))
+        for num, step in zip(kinds.shape, spacing_mm, strict=True)
+    )
+    blocky = Image.fromarray(np.pad(kinds, 1))
+    # One voxel of background all around, so that outlines at the border show.
+    scale_rows, scale_columns = rows / plane_gt.shape[0], columns / plane_gt.shape[1]
+    size = (round(columns + 2 * scale_columns), round(rows + 2 * scale_rows))
+    drawn = np.asarray(blocky.resize(size, Image.Resampling.NEAREST))
+    palette = np.array([(0, 0, 0), MISSED_COLOR, ADDED_COLOR, BOTH_COLOR], np.uint8)
+    pixels = palette[drawn]
+    pixels[outline(drawn & np.uint8(1))] = OUTLINE_COLOR
+    return Image.fromarray(pixels)

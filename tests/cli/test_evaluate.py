@@ -1,0 +1,147 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from label_files import make_folders, write_labels
+
+from app.cli import evaluate as command
+from app.cli.main import main
+from app.evaluation.protocols import PROTOCOLS
+from app.labels import ORGANS
+
+LIVER, AORTA = 1, 5
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_folders(tmp_path)
+
+
+def labels():
+    array = np.zeros((6, 7, 8), np.uint8)
+    array[1:4, 1:4, 1:5] = LIVER
+    array[1:5, 4:6, 6:8] = AORTA
+    return array
+
+
+def evaluate(folders, output, *options):
+    predictions, references = folders
+    return main(
+        ["evaluate", "--predictions", str(predictions), "--references", str(references),
+         "--output", str(output), *options]
+    )  # fmt: skip
+
+
+def read_scores(output):
+    with (output / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_summary(output):
+    return json.loads((output / "summary.json").read_text())
+
+
+def test_the_command_knows_the_rooms_protocols():
+    assert set(command.PROTOCOLS) == set(PROTOCOLS)
+
+
+def test_two_folders_become_scores_summary_and_report(folders, tmp_path, capsys):
+    predictions, references = folders
+    for case in ("a", "b"):
+        write_labels(references / f"{case}.nii.gz", labels())
+    changed = labels()
+    changed[1] = 0
+    write_labels(predictions / "a.nii.gz", labels())
+    write_labels(predictions / "b.nii.gz", changed)
+    output = tmp_path / "new" / "results"
+    assert evaluate(folders, output, "--protocol", "flare24") == 0
+    rows = read_scores(output)
+    assert list(rows[0]) == ["case", "organ", "dsc", "nsd", "volume_ref_ml", "volume_pred_ml"]
+    assert [(row["case"], row["organ"]) for row in rows] == [
+        (case, organ.name) for case in ("a", "b") for organ in ORGANS
+    ]
+    assert float(rows[13]["dsc"]) == 0.8  # liver of b: 2 * 24 / (36 + 24)
+    summary = read_summary(output)
+    liver = summary["organs"]["liver"]
+    assert liver["mean_dsc"] == 0.9
+    assert liver["dsc_interval_95"] == [0.8, 1.0]
+    # Of the aorta slices 1 to 3 count, 4 voxels each: 2 * 8 / (12 + 8). Absent organs score 1.
+    assert summary["organs"]["aorta"]["mean_dsc"] == 0.9
+    assert summary["mean_dsc"] == pytest.approx((0.9 + 0.9 + 11) / 13, abs=1e-6)
+    assert set(summary["organs"]) == {organ.name for organ in ORGANS}
+    assert (output / "report.html").read_text().startswith("<!DOCTYPE html>")
+    told = capsys.readouterr().out
+    assert "DIFFER   b aorta: flare24 DSC 0.8000" in told
+    assert "strict DSC 0.8571" in told
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_both_protocols_print_where_they_differ(folders, tmp_path, capsys, protocol):
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    assert evaluate(folders, tmp_path / "out", "--protocol", protocol) == 0
+    told = capsys.readouterr().out
+    assert told.count("DIFFER") == 11  # the organs that neither holds
+    assert "DIFFER   a spleen: flare24 DSC 1.0000 NSD 1.0000; strict DSC nan NSD nan" in told
+
+
+def test_strict_summary_has_no_number_for_an_organ_never_scored(folders, tmp_path):
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    evaluate(folders, tmp_path / "out", "--protocol", "strict")
+    summary = read_summary(tmp_path / "out")
+    assert summary["protocol"] == "strict"
+    assert summary["mean_dsc"] == 1.0
+    assert summary["organs"]["spleen"]["mean_dsc"] is None
+    assert read_scores(tmp_path / "out")[2]["dsc"] == "nan"
+
+
+def test_missing_and_extra_files_are_reported(folders, tmp_path, capsys):
+    predictions, references = folders
+    for case in ("a", "b"):
+        write_labels(references / f"{case}.nii.gz", labels())
+    for case in ("a", "c"):
+        write_labels(predictions / f"{case}.nii.gz", labels())
+    assert evaluate(folders, tmp_path / "out", "--protocol", "strict") == 0
+    told = capsys.readouterr().out
+    assert "MISSING  b: no prediction" in told
+    assert f"EXTRA    {predictions / 'c.nii.gz'}" in told
+    assert "b liver: strict DSC 0.0000 NSD 0.0000; flare24 leaves it out" in told
+    summary = read_summary(tmp_path / "out")
+    assert summary["mean_dsc"] == pytest.approx((2 * 0.5 + 11 * 0) / 13, abs=1e-6)
+    assert summary["missing_predictions"] == ["b"]
+    assert summary["extra_predictions"] == ["c.nii.gz"]
+
+
+def test_a_prediction_on_another_grid_is_an_error_that_names_both_files(folders, tmp_path, capsys):
+    predictions, references = folders
+    for case in ("a", "b"):
+        write_labels(references / f"{case}.nii.gz", labels())
+    write_labels(predictions / "a.nii.gz", labels(), spacing_xyz=(1.0, 2.0, 3.5))
+    write_labels(predictions / "b.nii.gz", labels())
+    assert evaluate(folders, tmp_path / "out", "--protocol", "strict") == 1
+    told = capsys.readouterr().err
+    assert str(predictions / "a.nii.gz") in told
+    assert str(references / "a.nii.gz") in told
+    scores = {(row["case"], row["organ"]): row["dsc"] for row in read_scores(tmp_path / "out")}
+    assert scores["a", "liver"] == "0.000000"
+    assert scores["b", "liver"] == "1.000000"
+    # The challenge's script looks at the voxels alone.
+    assert evaluate(folders, tmp_path / "out", "--protocol", "flare24") == 0
+
+
+def test_wrong_use_is_exit_code_2(folders, tmp_path, capsys):
+    assert evaluate(folders, tmp_path / "out") == 2
+    assert "no label map in it" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(folders, tmp_path / "out", "--protocol", "flare25")
+    assert stopped.value.code == 2
+
+
+def test_an_output_that_is_a_file_is_exit_code_2(folders, tmp_path, capsys):
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    (tmp_path / "out").write_text("in the way")
+    assert evaluate(folders, tmp_path / "out") == 2
+    assert "--output" in capsys.readouterr().err
