@@ -213,9 +213,5 @@ def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:
 
 def _overlap(box: Box, shape: tuple[int, ...]) -> tuple[Box, Box]:
     """Clip a box to a volume; also give the clipped box in the box's own voxels."""
-    start = np.maximum(0, box.start)
-    stop = np.minimum(shape, box.stop)
-    return (
-        Box.between(start.tolist(), stop.tolist()),
-        Box.between((start - box.start).tolist(), (stop - box.start).tolist()),
-    )
+    inside = Box.between(np.maximum(0, box.start).tolist(), np.minimum(shape, box.stop).tolist())
+    return inside, inside.relative_to(box)

@@ -1,6 +1,7 @@
 """Train one phase on synthetic scans."""
 
 import argparse
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from app.training.config import RECIPES
     from app.training.run import train
 
+    logging.getLogger("app.training").setLevel(logging.INFO)  # a run of hours must not be mute
     given = {
         "steps": arguments.steps,
         "patch_shape": arguments.patch,

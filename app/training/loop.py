@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from app.training.checkpoint import load_start, load_state, save_state, save_weights
 from app.training.config import TrainingConfig
@@ -120,7 +119,7 @@ class Trainer:
         saved = since = time.monotonic()
         losses: list[float] = []
         curve = self.output / CURVE_NAME
-        with SummaryWriter(str(self.output)) as board, curve.open("a", newline="") as file:
+        with curve.open("a", newline="") as file:
             rows = csv.writer(file)
             for images, labels in itertools.islice(batches, self.config.steps - self.step):
                 losses.append(self.train_step(images, labels))
@@ -129,8 +128,6 @@ class Trainer:
                     mean, pace_s = sum(losses) / len(losses), (now - since) / len(losses)
                     rate = learning_rate(self.step, self.config)
                     logger.info("step %d  loss %.4f  %.2f s a step", self.step, mean, pace_s)
-                    board.add_scalar("loss", mean, self.step)
-                    board.add_scalar("learning_rate", rate, self.step)
                     rows.writerow([self.step, f"{mean:.5f}", f"{rate:.3e}", f"{pace_s:.3f}"])
                     file.flush()
                     losses, since = [], now

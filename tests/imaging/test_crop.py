@@ -112,3 +112,15 @@ def test_paste_undoes_crop(start, extent):
     emptied[box.slices] = -1
     paste(part.array, box, emptied)
     assert np.array_equal(emptied, array)
+
+
+def test_crop_of_a_crop_is_the_crop_itself():
+    array = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
+    whole = Volume(array, Geometry(shape=(6, 7, 8), spacing_mm=(5.0, 3.0, 2.0)))
+    outer, inner = (
+        Box(start=(1, 2, 3), stop=(6, 7, 8)),
+        Box(start=(2, 4, 5), stop=(5, 6, 8)),
+    )
+    found = crop(crop(whole, outer), inner.relative_to(outer))
+    assert np.array_equal(found.array, array[2:5, 4:6, 5:8])
+    assert found.geometry == crop(whole, inner).geometry
