@@ -29,7 +29,7 @@ def test_json_holds_the_label_table():
 
 
 def test_config_comes_back_with_tuples_not_lists():
-    assert Manifest.from_json(MANIFEST.to_json()).config.patch_shape == (96, 96, 96)
+    assert Manifest.from_json(MANIFEST.to_json()).config == MANIFEST.config
 
 
 def changed(**fields):

@@ -135,7 +135,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _run_and_weigh(command: Sequence[str]) -> tuple[int, int]:
-    """Run a child process and give its exit code and its peak resident memory in bytes."""
+    """Run a child process and give its exit code and its peak resident memory in bytes.
+
+    Linux counts the parent's memory at the fork as the child's, so the parent must be small.
+    """
     child = subprocess.Popen(command)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
