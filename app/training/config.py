@@ -67,7 +67,8 @@ RECIPES = {
         loss_stride=2,
     ),
     "segment": TrainingConfig(
-        steps=2000, patch_shape=(64, 64, 64), batch_size=2, learning_rate=2e-3
+        steps=1600, patch_shape=(64, 64, 64), batch_size=2, learning_rate=2e-3
     ),
 }
-"""What the weights that come with the program were trained with."""
+"""Where a run starts from. What the weights that come with the program were trained with stands
+in their ``training.json``."""
