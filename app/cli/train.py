@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the anatomies' manifest.json; every ninth patient is then left out",
     )
     parser.add_argument(
-        "--start-from", type=Path, metavar="FILE", help="state.pt of an earlier stage"
+        "--start-from",
+        type=Path,
+        metavar="FILE",
+        help="state.pt or checkpoint.safetensors of an earlier stage",
     )
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
     parser.add_argument(

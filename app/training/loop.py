@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from app.training.checkpoint import load_start, load_state, save_state, save_weights
+from app.training.checkpoint import load_start, load_state, load_weights, save_state, save_weights
 from app.training.config import TrainingConfig
 from app.training.schedule import AveragedModel, learning_rate
 
@@ -52,10 +52,20 @@ class Trainer:
         self.step = 0
         output.mkdir(parents=True, exist_ok=True)
 
-    def start_from(self, state: Path) -> None:
-        """Begin a new stage with the weights of an earlier one."""
-        load_start(state, model=self.model, average=self.average)
-        logger.info("starting from the weights of %s", state)
+    def start_from(self, weights: Path) -> None:
+        """Begin a new stage with the weights of an earlier one.
+
+        Parameters
+        ----------
+        weights : Path
+            ``state.pt`` of a run, or published ``checkpoint.safetensors``.
+        """
+        if weights.suffix == Path(WEIGHTS_NAME).suffix:
+            load_weights(weights, self.model)
+            load_weights(weights, self.average.module)
+        else:
+            load_start(weights, model=self.model, average=self.average)
+        logger.info("starting from the weights of %s", weights)
 
     def resume(self) -> bool:
         """Go on with this stage if it was begun before."""

@@ -11,7 +11,6 @@ import torch
 
 from app import __version__
 from app.config import PhaseConfig
-from app.training.config import TrainingConfig
 
 RECORD_NAME = "training.json"
 
@@ -35,8 +34,16 @@ def _commit() -> str:
         return "unknown"
 
 
+def stages_of(folder: Path) -> list[dict[str, Any]]:
+    """Read the stages behind the weights of a folder; none are known without a record."""
+    record = folder / RECORD_NAME
+    if not record.exists():
+        return []
+    return list(json.loads(record.read_text(encoding="utf-8"))["training"].get("stages", []))
+
+
 def write_record(
-    output: Path, *, phase: PhaseConfig, stages: list[TrainingConfig], cases: list[str]
+    output: Path, *, phase: PhaseConfig, stages: list[dict[str, Any]], cases: list[str]
 ) -> None:
     """Write ``training.json`` beside a checkpoint.
 
@@ -46,8 +53,8 @@ def write_record(
         Folder of ``checkpoint.safetensors``.
     phase : PhaseConfig
         What was trained.
-    stages : list of TrainingConfig
-        How, in the order the stages were run.
+    stages : list of dict
+        How: a :class:`~app.training.config.TrainingConfig` each, in the order they were run.
     cases : list of str
         Names of the cases trained on.
     """
@@ -56,7 +63,7 @@ def write_record(
         "license": LICENSE,
         "provenance": PROVENANCE,
         "training": {
-            "stages": [asdict(stage) for stage in stages],
+            "stages": stages,
             "cases": sorted(cases),
             "commit": _commit(),
             "versions": {

@@ -1,6 +1,7 @@
 """A whole training run: bodies in, weights and their record out."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from app.models.build import build_network
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
 from app.training.objective import make_objective
-from app.training.record import write_record
+from app.training.record import stages_of, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def train(
     manifest : Path, optional
         The anatomies' manifest; with it, every ninth patient is held out.
     start_from : Path, optional
-        ``state.pt`` of an earlier stage whose weights to begin with.
+        ``state.pt`` or ``checkpoint.safetensors`` of an earlier stage to begin with.
     workers : int
         Processes that make patches; 0 makes them in between.
 
@@ -115,4 +116,6 @@ def train(
             worker_init_fn=_one_thread if workers else None,
         )
     )
-    write_record(output, phase=phase, stages=[config], cases=[body.stem for body in bodies])
+    earlier = stages_of(start_from.parent) if start_from is not None else []
+    cases = [body.stem for body in bodies]
+    write_record(output, phase=phase, stages=[*earlier, asdict(config)], cases=cases)

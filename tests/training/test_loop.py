@@ -90,6 +90,20 @@ def test_a_new_stage_starts_from_the_weights_alone(tmp_path):
     assert torch.equal(next(second.model.parameters()), next(first.model.parameters()))
 
 
+def test_a_new_stage_starts_from_published_weights(tmp_path):
+    first = Trainer(network(), CONFIG, tmp_path / "first", objective=Objective())
+    first.run(bright_voxels())
+
+    second = Trainer(network(), CONFIG, tmp_path / "second", objective=Objective())
+    second.start_from(tmp_path / "first" / WEIGHTS_NAME)
+
+    for found in (second.model, second.average.module):
+        for weights, expected in zip(
+            found.parameters(), first.average.module.parameters(), strict=True
+        ):
+            torch.testing.assert_close(weights, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_state_of_another_network_is_refused(tmp_path):
     Trainer(network(), CONFIG, tmp_path, objective=Objective()).save()
     other = Trainer(nn.Conv3d(1, 2, 1), CONFIG, tmp_path, objective=Objective())

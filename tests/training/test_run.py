@@ -62,6 +62,20 @@ def test_the_command_trains_and_leaves_a_publishable_folder(bank, tmp_path, phas
     assert record["training"]["cases"] == ["testing_0001_0", "testing_0002_0"]
 
 
+def test_a_further_stage_remembers_the_ones_before(bank, tmp_path):
+    def stage(output, seed, *more):
+        arguments = ["train", "--phase", "locate", "--bank", str(bank), "--output", str(output)]
+        arguments += ["--steps", "1", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+        assert main([*arguments, "--seed", str(seed), *more]) == 0
+
+    stage(tmp_path / "first", 1)
+    start = tmp_path / "first" / "checkpoint.safetensors"
+    stage(tmp_path / "second", 2, "--start-from", str(start))
+
+    record = json.loads((tmp_path / "second" / "training.json").read_text())
+    assert [past["seed"] for past in record["training"]["stages"]] == [1, 2]
+
+
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
 def test_a_patch_that_is_not_three_sizes_is_wrong_use(tmp_path, patch, capsys):
     with pytest.raises(SystemExit) as stop:
