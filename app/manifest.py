@@ -22,6 +22,9 @@ MODEL_NAME = "model.xml"
 MODEL_WEIGHTS_NAME = "model.bin"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 
+TRAINING_NAME = "training.json"
+"""Beside each checkpoint: config, license, provenance and training record."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:

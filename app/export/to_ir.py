@@ -1,7 +1,6 @@
 """Convert a checkpoint to OpenVINO IR and describe it in a manifest."""
 
 import json
-import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from app.manifest import (
     MANIFEST_NAME,
     MODEL_NAME,
     MODEL_WEIGHTS_NAME,
+    TRAINING_NAME,
     Manifest,
     checksums,
     config_from_json,
@@ -31,11 +31,6 @@ from app.models.build import build_network
 from app.models.fold import FoldedLocator, fold_segmenter
 from app.models.locator import Locator
 from app.models.macs import count_macs
-
-logger = logging.getLogger(__name__)
-
-TRAINING_NAME = "training.json"
-"""Beside each checkpoint: config, license, provenance and training record."""
 
 OUTPUT_NAME = "scores"
 

@@ -1,6 +1,5 @@
 """Training state, so that a killed run goes on, and weights, so that a finished one serves."""
 
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from torch.optim import Optimizer
 from app.errors import WeightsError
 from app.training.config import TrainingConfig
 from app.training.schedule import AveragedModel
-
-logger = logging.getLogger(__name__)
 
 
 def save_state(

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_start, load_state, load_weights, save_state, save_weights
 from app.training.config import TrainingConfig
 from app.training.schedule import AveragedModel, learning_rate
@@ -17,7 +18,6 @@ from app.training.schedule import AveragedModel, learning_rate
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "state.pt"
-WEIGHTS_NAME = "checkpoint.safetensors"
 CURVE_NAME = "curve.csv"
 
 
@@ -60,7 +60,7 @@ class Trainer:
         weights : Path
             ``state.pt`` of a run, or published ``checkpoint.safetensors``.
         """
-        if weights.suffix == Path(WEIGHTS_NAME).suffix:
+        if weights.suffix == Path(CHECKPOINT_NAME).suffix:
             load_weights(weights, self.model)
             load_weights(weights, self.average.module)
         else:
@@ -93,7 +93,7 @@ class Trainer:
             optimizer=self.optimizer,
             config=self.config,
         )
-        save_weights(self.output / WEIGHTS_NAME, self.average.module)
+        save_weights(self.output / CHECKPOINT_NAME, self.average.module)
 
     def train_step(self, images: Tensor, labels: Tensor) -> float:
         """Take one optimizer step and give its loss.

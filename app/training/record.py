@@ -11,8 +11,7 @@ import torch
 
 from app import __version__
 from app.config import PhaseConfig
-
-RECORD_NAME = "training.json"
+from app.manifest import TRAINING_NAME
 
 LICENSE = "CC-BY-NC-4.0"
 PROVENANCE = (
@@ -36,7 +35,7 @@ def _commit() -> str:
 
 def stages_of(folder: Path) -> list[dict[str, Any]]:
     """Read the stages behind the weights of a folder; none are known without a record."""
-    record = folder / RECORD_NAME
+    record = folder / TRAINING_NAME
     if not record.exists():
         return []
     return list(json.loads(record.read_text(encoding="utf-8"))["training"].get("stages", []))
@@ -74,4 +73,4 @@ def write_record(
         },
     }
     text = json.dumps(record, indent=2) + "\n"
-    (output / RECORD_NAME).write_text(text, encoding="utf-8")
+    (output / TRAINING_NAME).write_text(text, encoding="utf-8")

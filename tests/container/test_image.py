@@ -111,10 +111,10 @@ def test_info_knows_both_networks(run_container):
 def test_neither_torch_nor_compiler_nor_cache_ships(run_container):
     find = (
         "import importlib.util as util, shutil; from pathlib import Path;"
+        "left = (Path('~root/.cache').expanduser(), Path('/wheels'), Path('/opt/venv'));"
         "print([name for name in ('torch', 'monai', 'PIL') if util.find_spec(name)],"
         "[name for name in ('gcc', 'cc', 'g++', 'make') if shutil.which(name)],"
-        "[str(path) for path in (Path('/root/.cache'), Path('/wheels'), Path('/opt/venv'))"
-        " if path.exists()])"
+        "[str(path) for path in left if path.exists()])"
     )
     assert run_container(command=("python3", "-c", find)).stdout.split() == ["[]", "[]", "[]"]
 

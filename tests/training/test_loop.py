@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from app.errors import WeightsError
+from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_weights
 from app.training.config import TrainingConfig
-from app.training.loop import CURVE_NAME, STATE_NAME, WEIGHTS_NAME, Trainer
+from app.training.loop import CURVE_NAME, STATE_NAME, Trainer
 from app.training.objective import Objective
 
 CONFIG = TrainingConfig(
@@ -72,7 +73,7 @@ def test_a_run_leaves_state_weights_and_curve(tmp_path):
     with (tmp_path / CURVE_NAME).open() as file:
         assert [row[0] for row in csv.reader(file)] == ["2", "4", "6"]
     again = network()
-    load_weights(tmp_path / WEIGHTS_NAME, again)
+    load_weights(tmp_path / CHECKPOINT_NAME, again)
     for found, expected in zip(
         again.parameters(), trainer.average.module.parameters(), strict=True
     ):
@@ -95,7 +96,7 @@ def test_a_new_stage_starts_from_published_weights(tmp_path):
     first.run(bright_voxels())
 
     second = Trainer(network(), CONFIG, tmp_path / "second", objective=Objective())
-    second.start_from(tmp_path / "first" / WEIGHTS_NAME)
+    second.start_from(tmp_path / "first" / CHECKPOINT_NAME)
 
     for found in (second.model, second.average.module):
         for weights, expected in zip(
