@@ -6,6 +6,9 @@ seed gives the same body, whatever the size and spacing of the scan.
 
 In DIR, scans go to images/phantom_0001_0000.nii.gz and on, their label maps to
 labels/phantom_0001.nii.gz and on. If --output names a file, one scan is written there.
+
+With --bank and --manifest, scans of the patients held out from training are made instead, at
+the slice spacing and field of view of the patients' own scans: what the weights are scored on.
 """
 
 import argparse
@@ -53,12 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="first patient to make (default: 0)"
     )
     parser.add_argument(
-        "--count", type=int, default=1, metavar="N", help="how many, one seed each (default: 1)"
+        "--count",
+        type=int,
+        metavar="N",
+        help="how many, one seed each (default: 1; with --bank: all)",
     )
     parser.add_argument(
         "--phase",
         choices=("none", "arterial", "portal", "late"),
         help="contrast phase (default: drawn by the seed)",
+    )
+    parser.add_argument(
+        "--bank",
+        type=Path,
+        metavar="DIR",
+        help="bodies, from `python -m app bank`; --count is then the most patients",
+    )
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="the anatomies' manifest.json, for --bank"
     )
 
 
@@ -70,6 +85,28 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0.
     """
+    if arguments.count is not None and arguments.count < 1:
+        raise UsageError(f"--count {arguments.count}: at least 1 expected")
+    return _held_out(arguments) if arguments.bank else _phantoms(arguments)
+
+
+def _held_out(arguments: argparse.Namespace) -> int:
+    from app.data.held_out import write_held_out
+
+    if arguments.manifest is None:
+        raise UsageError("--bank needs --manifest: it says who was held out from training")
+    for path in write_held_out(
+        arguments.bank,
+        arguments.manifest,
+        arguments.output,
+        limit=arguments.count,
+        seed=arguments.seed,
+    ):
+        print(path, flush=True)
+    return 0
+
+
+def _phantoms(arguments: argparse.Namespace) -> int:
     from app.synthesis.files import parse_orientation, store, write_phantom
     from app.synthesis.phantom import make_phantom
 
@@ -100,10 +137,9 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
     from app.imaging.io import SCAN_SUFFIXES
 
     output: Path = arguments.output
-    if arguments.count < 1:
-        raise UsageError(f"--count {arguments.count}: at least 1 expected")
+    count: int = arguments.count or 1
     if output.name.lower().endswith(SCAN_SUFFIXES):
-        if arguments.count > 1:
+        if count > 1:
             raise UsageError(f"--output {output}: a folder expected where --count is above 1")
         return [(output, arguments.labels)]
     if arguments.labels is not None:
@@ -117,7 +153,7 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
             output / "images" / f"phantom_{i:04d}_0000.nii.gz",
             output / "labels" / f"phantom_{i:04d}.nii.gz",
         )
-        for i in range(1, arguments.count + 1)
+        for i in range(1, count + 1)
     ]
 
 

@@ -1,8 +1,10 @@
 """Training patches from a bank of synthetic bodies, each drawn anew.
 
 A body is stored once as a tissue map. A patch is cut from it at a random place,
-turned, scaled and bent, and only then given the look of a CT scan, so that no
-two patches of a run are alike and none is ever stored.
+turned, scaled and bent, given contents and disease of its own, and only then scanned,
+so that no two patches of a run are alike and none is ever stored. Phase two's patches
+are scanned on a finer grid and resampled by the runtime's own code: partial volume at
+organ borders is what it will be in use.
 """
 
 from collections.abc import Iterator
@@ -21,10 +23,12 @@ from app.config import PhaseConfig
 from app.errors import UnreadableScanError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.intensity import normalize
-from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render
+from app.imaging.resample import resample_linear
+from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render, scan
 from app.synthesis.bank import read_body
 from app.synthesis.fields import smooth_field
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+from app.synthesis.variation import vary
 
 POINTS_PER_ORGAN = 400
 NEARBY_MM = 60.0
@@ -100,19 +104,19 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     return turned
 
 
-def cut_patch(
+def random_placement(
     body: Body,
     center: npt.NDArray[np.floating],
     shape: IndexZYX,
     spacing_mm: SpacingZYX,
     rng: np.random.Generator,
-) -> LabelVolume:
-    """Cut a turned, scaled and bent patch of tissues out of a body.
+) -> FloatVolume:
+    """Lay a turned, scaled and bent patch into a body.
 
     Parameters
     ----------
     body : Body
-        Where to cut.
+        Where the patch lies.
     center : (3,) array
         Voxel (z, y, x) of the body that comes to lie at the patch's center.
     shape, spacing_mm : (z, y, x)
@@ -122,8 +126,8 @@ def cut_patch(
 
     Returns
     -------
-    (Z, Y, X) array of uint8
-        Tissues; air where the patch leaves the body's volume.
+    (3, Z, Y, X) array of float32
+        Place of each voxel of the patch in the body, in voxels (z, y, x).
     """
     amplitude_mm = rng.uniform(0.0, 5.0)
     displaced = np.empty((3, *shape), np.float32)
@@ -134,9 +138,65 @@ def cut_patch(
         np.add(amplitude_mm * bend, place, out=displaced[axis])
     scale = rng.uniform(0.87, 1.15) * rng.uniform(0.95, 1.05, 3)
     matrix = (_rotation(rng) * scale / np.array(body.spacing_mm)[:, None]).astype(np.float32)
-    source = np.tensordot(matrix, displaced, axes=1)
+    source: FloatVolume = np.tensordot(matrix, displaced, axes=1).astype(np.float32, copy=False)
     source += np.asarray(center, np.float32).reshape(3, 1, 1, 1)
+    return source
+
+
+def cut_patch(body: Body, source: FloatVolume) -> LabelVolume:
+    """Cut a patch of tissues out of a body.
+
+    Parameters
+    ----------
+    body : Body
+        Where to cut.
+    source : (3, Z, Y, X) array of float32
+        See :func:`random_placement`.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        Tissues; air where the patch leaves the body's volume.
+    """
     return ndimage.map_coordinates(body.tissues, source, order=0, mode="constant", cval=Tissue.AIR)  # type: ignore[no-any-return]
+
+
+def _blocks_center(source: FloatVolume) -> FloatVolume:
+    """Give the middle of each block of 2 x 2 x 2 places."""
+    middle: FloatVolume = 0.5 * (source[:, ::2, ::2, ::2] + source[:, 1::2, 1::2, 1::2])
+    return middle
+
+
+def draw_scan(
+    body: Body,
+    center: npt.NDArray[np.floating],
+    shape: IndexZYX,
+    spacing_mm: SpacingZYX,
+    rng: np.random.Generator,
+) -> tuple[FloatVolume, LabelVolume]:
+    """Scan a piece of a body, varied anew, and resample it as the runtime does.
+
+    Parameters
+    ----------
+    body, center, shape, spacing_mm, rng
+        See :func:`random_placement`.
+
+    Returns
+    -------
+    hu : (Z, Y, X) array of float32
+        HU.
+    labels : (Z, Y, X) array of uint8
+        Organ values.
+    """
+    (num_z, num_y, num_x), (step_z, step_y, step_x) = shape, spacing_mm
+    fine_shape, fine_mm = (2 * num_z, 2 * num_y, 2 * num_x), (step_z / 2, step_y / 2, step_x / 2)
+    source = random_placement(body, center, fine_shape, fine_mm, rng)
+    tissues = cut_patch(body, source)
+    labels = ORGAN_OF_TISSUE[cut_patch(body, _blocks_center(source))]
+    removed = vary(tissues, fine_mm, rng)
+    labels[np.isin(labels, removed)] = 0
+    hu, scanned_mm = scan(tissues, fine_mm, draw_appearance(rng), rng)
+    return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
 
 
 def _field_of_view(rng: np.random.Generator, shape: IndexZYX) -> tuple[slice, ...]:
@@ -197,9 +257,8 @@ def segment_example(
     labels : (Z, Y, X) array of uint8
         Organ values.
     """
-    tissues = cut_patch(body, _segment_center(body, shape, rng), shape, config.spacing_mm, rng)
-    hu = render(tissues, config.spacing_mm, draw_appearance(rng), rng)
-    labels = ORGAN_OF_TISSUE[tissues]
+    center = _segment_center(body, shape, rng)
+    hu, labels = draw_scan(body, center, shape, config.spacing_mm, rng)
     _outside(hu, labels, _field_of_view(rng, shape))
     return normalize(hu, config.window_hu), labels
 
@@ -221,9 +280,12 @@ def locate_example(
     reach = np.array(shape) * config.spacing_mm / np.array(body.spacing_mm)
     slack = np.maximum(size - reach, 0.0) / 2
     center = size / 2 + rng.uniform(-1, 1, 3) * (slack + 0.1 * reach)
-    tissues = cut_patch(body, center, shape, config.spacing_mm, rng)
+    source = random_placement(body, center, shape, config.spacing_mm, rng)
+    tissues = cut_patch(body, source)
+    organs = ORGAN_OF_TISSUE[tissues]
+    removed = vary(tissues, config.spacing_mm, rng)
+    labels = ((organs > 0) & ~np.isin(organs, removed)).astype(np.uint8)
     hu = render(tissues, config.spacing_mm, _coarse_appearance(rng), rng)
-    labels = (ORGAN_OF_TISSUE[tissues] > 0).astype(np.uint8)
     length = int(rng.integers(shape[0] // 5, shape[0] + 1)) if rng.random() < 0.6 else shape[0]
     first = int(rng.integers(0, shape[0] - length + 1))
     in_plane = _field_of_view(rng, shape)[1:]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from app.errors import UsageError
-from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
+from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.resample import resample_linear, resampled_shape
 from app.synthesis.fields import correlated_noise, smooth_field
 from app.synthesis.tissues import RADIODENSITY, Tissue
@@ -42,6 +42,15 @@ _SAME_BLOOD_SUPPLY = (
 _PARTS_KEPT_APART = (Tissue.AIR, Tissue.STOMACH_GAS, Tissue.BOWEL_GAS, Tissue.AIRWAY, Tissue.LUNG)
 """Gas: no extra randomization, it is what it is."""
 
+_SWALLOWED = (Tissue.STOMACH_CONTENT, Tissue.DUODENUM_CONTENT, Tissue.BOWEL_CONTENT)
+"""What a drink of contrast agent before the scan reaches."""
+
+_FATTY_LIVER_SHARE, _DRINK_SHARE, _SHARP_SHARE, _STREAK_SHARE = 0.15, 0.12, 0.3, 0.15
+"""How many scans show a fatty liver, contrast agent in the bowel, a sharp kernel, streaks."""
+
+_STREAK_MM = 60.0
+"""Distance along x over which a streak changes, in mm."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
@@ -63,6 +72,10 @@ class Appearance:
         Standard deviation (HU) and correlation length (mm) of quantum noise.
     shading_hu : float
         Standard deviation of the smooth error that beam hardening leaves, in HU.
+    sharpness : float
+        How much of what the blur took the reconstruction kernel gives back, overshoot included.
+    streak_hu : float
+        Standard deviation of streaks from side to side, as between the arms, in HU.
     """
 
     hu: npt.NDArray[np.float32]
@@ -73,6 +86,8 @@ class Appearance:
     noise_hu: float
     noise_mm: float
     shading_hu: float
+    sharpness: float = 0.0
+    streak_hu: float = 0.0
 
 
 def _bolus(rng: np.random.Generator, phase: str) -> tuple[float, float, float]:
@@ -124,22 +139,28 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
     for leader, follower in _SAME_BLOOD_SUPPLY:
         hu[follower] = hu[leader] + rng.normal(0.0, 3.0)
     hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
+    if rng.random() < _FATTY_LIVER_SHARE:
+        hu[Tissue.LIVER] -= rng.uniform(10.0, 60.0)
+    if rng.random() < _DRINK_SHARE:
+        hu[list(_SWALLOWED)] = hu[Tissue.ORAL_CONTRAST] * rng.uniform(0.4, 1.2, len(_SWALLOWED))
     return Appearance(
         hu=hu,
         texture_hu=texture,
-        texture_mm=rng.uniform(1.5, 5.0),
+        texture_mm=rng.uniform(2.0, 6.0),
         blur_mm=rng.uniform(0.4, 1.2),
         slice_mm=float(rng.choice((1.0, 1.25, 2.0, 2.5, 3.0, 5.0))),
-        noise_hu=rng.gamma(3.0, 4.5),
-        noise_mm=rng.uniform(0.5, 1.3),
+        noise_hu=rng.gamma(2.0, 8.0),
+        noise_mm=rng.uniform(0.5, 1.6),
         shading_hu=rng.uniform(0.0, 6.0),
+        sharpness=rng.uniform(0.2, 1.5) if rng.random() < _SHARP_SHARE else 0.0,
+        streak_hu=rng.uniform(3.0, 25.0) if rng.random() < _STREAK_SHARE else 0.0,
     )
 
 
-def render(
+def scan(
     tissues: LabelVolume, spacing_mm: SpacingZYX, appearance: Appearance, rng: np.random.Generator
-) -> FloatVolume:
-    """Turn a tissue map into a CT scan.
+) -> tuple[FloatVolume, SpacingZYX]:
+    """Turn a tissue map into a CT scan with slices of its own.
 
     Texture lies in the body, blur and slice thickness act on what lies there,
     noise is added by the scanner last.
@@ -157,8 +178,10 @@ def render(
 
     Returns
     -------
-    (Z, Y, X) array of float32
-        HU, clipped to -1024 ... 3071.
+    hu : (Z', Y, X) array of float32
+        HU, clipped to -1024 ... 3071; on the grid that shares the tissue map's center.
+    spacing_mm : (z, y, x) floats
+        The tissue map's in-plane; along z the slice thickness, if that is larger.
     """
     shape = tissues.shape
     hu = appearance.hu[tissues]
@@ -166,13 +189,44 @@ def render(
         rng, shape, spacing_mm, appearance.texture_mm
     )
     step_z, *in_plane = spacing_mm
-    sigma = [appearance.blur_mm / step for step in in_plane]
-    hu = ndimage.gaussian_filter(hu, sigma, axes=(1, 2), truncate=2.5)
     thick: SpacingZYX = (max(appearance.slice_mm, step_z), spacing_mm[1], spacing_mm[2])
     if thick[0] > step_z:
         hu = resample_linear(hu, spacing_mm, thick, resampled_shape(shape, spacing_mm, thick))
+    sigma = [appearance.blur_mm / step for step in in_plane]
+    blurred = ndimage.gaussian_filter(hu, sigma, axes=(1, 2), truncate=2.5)
+    if appearance.sharpness:
+        again = ndimage.gaussian_filter(blurred, sigma, axes=(1, 2), truncate=2.5)
+        blurred += appearance.sharpness * (blurred - again)
+    hu = blurred
     hu += appearance.noise_hu * correlated_noise(rng, hu.shape, thick, appearance.noise_mm)
     hu += appearance.shading_hu * smooth_field(rng, hu.shape, thick, SHADING_MM)
-    if thick[0] > step_z:
-        hu = resample_linear(hu, thick, spacing_mm, shape)
-    return np.clip(hu, AIR_HU, BRIGHTEST_HU, out=hu)
+    if appearance.streak_hu:
+        hu += appearance.streak_hu * _streaks(rng, hu.shape, thick[2])
+    return np.clip(hu, AIR_HU, BRIGHTEST_HU, out=hu), thick
+
+
+def _streaks(rng: np.random.Generator, shape: IndexZYX, step_x: float) -> FloatVolume:
+    """Draw noise of unit variance that hardly changes along x."""
+    num_z, num_y, num_x = shape
+    nodes = rng.standard_normal((num_z, num_y, int(num_x * step_x / _STREAK_MM) + 2))
+    return resample_linear(
+        nodes.astype(np.float32), (1.0, 1.0, _STREAK_MM), (1.0, 1.0, step_x), shape
+    )
+
+
+def render(
+    tissues: LabelVolume, spacing_mm: SpacingZYX, appearance: Appearance, rng: np.random.Generator
+) -> FloatVolume:
+    """Turn a tissue map into a CT scan on the same grid.
+
+    Parameters are those of :func:`scan`; thick slices are interpolated.
+
+    Returns
+    -------
+    (Z, Y, X) array of float32
+        HU, clipped to -1024 ... 3071.
+    """
+    hu, scanned_mm = scan(tissues, spacing_mm, appearance, rng)
+    if scanned_mm[0] > spacing_mm[0]:
+        hu = resample_linear(hu, scanned_mm, spacing_mm, tissues.shape)
+    return hu

@@ -6,7 +6,10 @@ import numpy as np
 from scipy import ndimage
 
 from app.imaging.geometry import FloatVolume, IndexZYX, SpacingZYX
-from app.imaging.resample import resample_linear
+from app.imaging.resample import resample_linear, resampled_shape
+
+_STEPS_PER_LENGTH = 1.2
+"""Noise is drawn on a grid no finer than this share of its correlation length."""
 
 
 def correlated_noise(
@@ -27,9 +30,13 @@ def correlated_noise(
     -------
     (Z, Y, X) array of float32
     """
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    sigma = [length_mm / step for step in spacing_mm]
+    z, y, x = (max(step, length_mm / _STEPS_PER_LENGTH) for step in spacing_mm)
+    drawn_mm: SpacingZYX = (z, y, x)
+    noise = rng.standard_normal(resampled_shape(shape, spacing_mm, drawn_mm), dtype=np.float32)
+    sigma = [length_mm / step for step in drawn_mm]
     noise = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=2.5)
+    if drawn_mm != tuple(spacing_mm):
+        noise = resample_linear(noise, drawn_mm, spacing_mm, shape)
     result: FloatVolume = noise / max(float(noise.std()), 1e-6)
     return result
 

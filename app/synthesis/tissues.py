@@ -65,6 +65,11 @@ class Tissue(IntEnum):
     ESOPHAGUS_GAS = 46
     LESION = 47
     LIVER_VESSEL = 48
+    CALCIFICATION = 49
+    MASS = 50
+    CYST = 51
+    ORAL_CONTRAST = 52
+    FOOD = 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,13 @@ RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.LEFT_KIDNEY: Radiodensity(32, 5, 4, 120, 130, 100),
     Tissue.RIGHT_KIDNEY_MEDULLA: Radiodensity(29, 5, 4, 30, 110, 120),
     Tissue.LEFT_KIDNEY_MEDULLA: Radiodensity(29, 5, 4, 30, 110, 120),
-    Tissue.STOMACH_CONTENT: Radiodensity(25, 30, 15),
+    Tissue.STOMACH_CONTENT: Radiodensity(18, 18, 8),
     Tissue.STOMACH_GAS: Radiodensity(-980, 20, 5),
     Tissue.DUODENUM_CONTENT: Radiodensity(22, 18, 8),
     Tissue.DUODENUM_GAS: Radiodensity(-900, 60, 20),
     Tissue.SKIN: Radiodensity(20, 25, 8, 5, 10, 10),
     Tissue.FAT: Radiodensity(-103, 9, 6),
-    Tissue.MESENTERY: Radiodensity(-92, 14, 12, 3, 6, 4),
+    Tissue.MESENTERY: Radiodensity(-97, 11, 7, 3, 6, 4),
     Tissue.MUSCLE: Radiodensity(52, 9, 7, 6, 10, 9),
     Tissue.TRABECULAR_BONE: Radiodensity(180, 60, 35, 5, 12, 8),
     Tissue.CORTICAL_BONE: Radiodensity(600, 220, 120),
@@ -141,6 +146,11 @@ RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.ESOPHAGUS_GAS: Radiodensity(-800, 150, 50),
     Tissue.LESION: Radiodensity(30, 20, 8, 15, 20, 15),
     Tissue.LIVER_VESSEL: Radiodensity(42, 6, 4, 35, 110, 75),
+    Tissue.CALCIFICATION: Radiodensity(450, 200, 100),
+    Tissue.MASS: Radiodensity(38, 14, 9, 15, 32, 28),
+    Tissue.CYST: Radiodensity(8, 9, 2),
+    Tissue.ORAL_CONTRAST: Radiodensity(220, 110, 20),
+    Tissue.FOOD: Radiodensity(15, 35, 40),
 }
 
 _ORGAN_OF_PART = {

@@ -9,11 +9,14 @@ from app.config import LOCATE, SEGMENT
 from app.data.synthetic import (
     SyntheticPatches,
     cut_patch,
+    draw_scan,
     load_body,
     locate_example,
+    random_placement,
     segment_example,
 )
 from app.errors import UnreadableScanError
+from app.synthesis.appearance import draw_appearance
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
 SHAPE = (32, 48, 64)
@@ -42,7 +45,8 @@ def test_an_undeformed_patch_is_the_body_itself(body_file, monkeypatch):
             return np.zeros(shape, dtype)
 
     center = (np.array((9, 11, 13)) - 1) / 2 + (20, 30, 40)
-    patch = cut_patch(body, center, (9, 11, 13), body.spacing_mm, Still())
+    source = random_placement(body, center, (9, 11, 13), body.spacing_mm, Still())
+    patch = cut_patch(body, source)
 
     np.testing.assert_array_equal(patch, body.tissues[20:29, 30:41, 40:53])
 
@@ -50,9 +54,37 @@ def test_an_undeformed_patch_is_the_body_itself(body_file, monkeypatch):
 def test_outside_the_body_volume_lies_air(body_file):
     rng = np.random.default_rng(0)
 
-    patch = cut_patch(load_body(body_file), np.array([-500.0, 0, 0]), SHAPE, (2, 2, 2), rng)
+    body = load_body(body_file)
+    source = random_placement(body, np.array([-500.0, 0, 0]), SHAPE, (2, 2, 2), rng)
+    patch = cut_patch(body, source)
 
     assert set(np.unique(patch)) == {Tissue.AIR}
+
+
+def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
+    """A shift of half a voxel between scan and labels would blur the liver's border."""
+    monkeypatch.setattr("app.data.synthetic.vary", lambda *_: [])
+
+    def plain(rng):
+        hu = np.full(256, -1000.0, np.float32)
+        hu[ORGAN_OF_TISSUE == Tissue.LIVER] = 1000.0
+        nothing = dict.fromkeys(("noise_hu", "shading_hu", "sharpness", "streak_hu"), 0.0)
+        return replace(
+            draw_appearance(rng), hu=hu, texture_hu=0 * hu, blur_mm=0.1, slice_mm=1.0, **nothing
+        )
+
+    monkeypatch.setattr("app.data.synthetic.draw_appearance", plain)
+    body = load_body(body_file)
+    center = body.organ_points[Tissue.LIVER - 1].mean(axis=0)
+
+    hu, labels = draw_scan(body, center, (40, 44, 48), (3.0, 2.5, 2.0), np.random.default_rng(3))
+
+    liver = labels == Tissue.LIVER
+    assert 1000 < liver.sum() < liver.size
+    assert np.mean((hu > 0) == liver) > 0.98
+    for axis in range(3):
+        both_ways = [np.mean((hu > 0) == np.roll(liver, step, axis)) for step in (-1, 1)]
+        assert abs(both_ways[0] - both_ways[1]) < 0.004
 
 
 @pytest.mark.parametrize(("example", "config", "values"), [

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from app.synthesis import variation
+from app.synthesis.phantom import phantom_tissues
+from app.synthesis.tissues import ORGAN_OF_TISSUE, RADIODENSITY, Tissue
+
+SPACING_MM = (5.0, 3.5, 4.0)
+SHAPE = (66, 84, 100)
+
+BOWEL = {Tissue.STOOL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_GAS}
+STOMACH = {
+    Tissue.STOMACH_CONTENT,
+    Tissue.STOMACH_GAS,
+    Tissue.DUODENUM_CONTENT,
+    Tissue.DUODENUM_GAS,
+}
+FAT_LIKE = {Tissue.MESENTERY, Tissue.FAT}
+KIDNEYS = {Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA}
+
+REPLACES = {
+    variation.refill_bowel: BOWEL,
+    variation.refill_stomach: STOMACH,
+    variation.distend_bowel: {*variation._BOWEL, Tissue.MESENTERY},
+    variation.add_loops: {Tissue.MESENTERY},
+    variation.add_strands: {Tissue.MESENTERY},
+    variation.marble_muscles: {Tissue.MUSCLE},
+    variation.add_ascites: {Tissue.MESENTERY},
+    variation.add_effusion: {Tissue.LUNG},
+    variation.add_masses: {*variation._SOFT, Tissue.FAT},
+    variation.calcify: {Tissue.AORTA, Tissue.ARTERY},
+    variation.add_gallstones: {Tissue.GALLBLADDER},
+    variation.dilate_renal_pelvis: KIDNEYS,
+    variation.add_limb: {Tissue.AIR},
+}
+
+
+@pytest.fixture(scope="module")
+def body():
+    return phantom_tissues(shape=SHAPE, spacing_mm=SPACING_MM, seed=5)
+
+
+@pytest.fixture
+def scene(body):
+    return variation.Scene(body.copy(), SPACING_MM, np.random.default_rng(4))
+
+
+@pytest.mark.parametrize("change", REPLACES, ids=lambda change: change.__name__)
+def test_a_variation_replaces_only_the_tissues_it_is_about(body, change):
+    changed = 0
+    for seed in range(6):
+        scene = variation.Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
+        change(scene)
+        different = scene.tissues != body
+        changed += different.sum()
+        assert set(np.unique(body[different])) <= set(REPLACES[change])
+        assert set(np.unique(scene.tissues)) <= {int(tissue) for tissue in RADIODENSITY}
+    assert changed
+
+
+def test_lesions_lie_inside_organs(body, scene):
+    for _ in range(5):
+        variation.add_lesions(scene)
+
+    different = scene.tissues != body
+    assert different.any()
+    assert set(np.unique(scene.tissues[different])) <= {Tissue.LESION, Tissue.CYST}
+    assert (ORGAN_OF_TISSUE[body[different]] > 0).all()
+
+
+def test_gas_lies_in_front_of_what_the_stomach_holds(scene):
+    """A patient on the back: gas rises to the front, which is where y is small."""
+    lumen = scene.where((Tissue.STOMACH_CONTENT, Tissue.STOMACH_GAS))
+    leveled = 0
+    for seed in range(8):
+        trial = variation.Scene(scene.tissues.copy(), SPACING_MM, np.random.default_rng(seed))
+        variation.refill_stomach(trial)
+        gas = np.nonzero(trial.tissues == Tissue.STOMACH_GAS)[1]
+        content = np.nonzero(lumen & (trial.tissues == Tissue.STOMACH_CONTENT))[1]
+        if len(gas) and len(content):
+            leveled += 1
+            assert np.median(gas) <= np.median(content)
+    assert leveled
+
+
+def test_a_removed_organ_leaves_fat_and_is_named(body, monkeypatch):
+    monkeypatch.setattr(
+        variation, "REMOVED_SHARE", {Tissue.GALLBLADDER: 1.0, Tissue.RIGHT_KIDNEY: 1.0}
+    )
+    monkeypatch.setattr(variation, "VARIATIONS", ())
+    tissues = body.copy()
+
+    removed = variation.vary(tissues, SPACING_MM, np.random.default_rng(0))
+
+    assert removed == [Tissue.GALLBLADDER, Tissue.RIGHT_KIDNEY]
+    gone = np.isin(ORGAN_OF_TISSUE[body], removed)
+    assert (tissues[gone] == Tissue.MESENTERY).all()
+    np.testing.assert_array_equal(tissues[~gone], body[~gone])
+
+
+def test_the_same_seed_gives_the_same_patient(body):
+    first, second = body.copy(), body.copy()
+
+    removed = variation.vary(first, SPACING_MM, np.random.default_rng(9))
+
+    assert variation.vary(second, SPACING_MM, np.random.default_rng(9)) == removed
+    np.testing.assert_array_equal(first, second)
+
+
+def test_what_is_not_there_is_not_changed():
+    """A patch may hold nothing but air, or no air at all."""
+    for tissue in (Tissue.AIR, Tissue.LIVER):
+        tissues = np.full((12, 14, 16), tissue, np.uint8)
+        scene = variation.Scene(tissues, SPACING_MM, np.random.default_rng(1))
+        for change, _ in variation.VARIATIONS:
+            change(scene)
+        allowed = {
+            Tissue.AIR: set(range(256)),
+            Tissue.LIVER: {Tissue.LIVER, Tissue.LESION, Tissue.CYST},
+        }
+        assert set(np.unique(scene.tissues)) <= allowed[tissue]
