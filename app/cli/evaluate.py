@@ -13,6 +13,9 @@ Protocols:
            that neither label map holds is not scored; grids must match
 Where the two differ is printed under either.
 
+Beside label maps that `predict` wrote lies its record, run.json: then boxes.csv tells for each
+case how much of the organs phase one's box holds, and how large it is against the smallest one.
+
 Exit code: 0 all compared, 1 some file could not be used, 2 wrong use.
 """
 
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING
 from app.errors import OutputError
 
 if TYPE_CHECKING:
+    from app.evaluation.boxes import BoxScore
     from app.evaluation.score import Difference
 
 HELP = "score label maps against references: DSC, NSD, a report"
@@ -62,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0 if every file could be used, 1 if not.
     """
+    from app.evaluation.boxes import score_boxes, write_boxes
     from app.evaluation.report import write_report
     from app.evaluation.score import evaluate, find_differences, write_scores
     from app.evaluation.summary import summarize, write_summary
@@ -77,6 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
     write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
     write_report(arguments.output / "report.html", evaluation, summaries[protocol], protocol)
 
+    boxes = score_boxes(arguments.predictions, arguments.references)
+    if boxes:
+        write_boxes(arguments.output / "boxes.csv", boxes)
+        print(_boxes_line(boxes))
+
     for difference in find_differences(evaluation):
         print(_as_line(difference))
     for case in evaluation.missing:
@@ -90,6 +100,16 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in evaluation.problems[protocol]:
         sys.stderr.write(f"error: {problem}\n")
     return 1 if evaluation.problems[protocol] else 0
+
+
+def _boxes_line(boxes: "list[BoxScore]") -> str:
+    """Sum up how well phase one did."""
+    recalls = [box.recall for box in boxes if box.has_organs]
+    ratios = [box.volume_ratio for box in boxes if box.volume_ratio is not None]
+    false = sum(box.found for box in boxes if not box.has_organs)
+    least = f", least organ recall {min(recalls):.5f}" if recalls else ""
+    largest = f", largest volume ratio {max(ratios):.2f}" if ratios else ""
+    return f"boxes of {len(boxes)} case(s){least}{largest}, {false} without organs boxed"
 
 
 def _as_line(difference: "Difference") -> str:

@@ -1,0 +1,146 @@
+"""How well phase one's boxes hold the organs."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import UnreadableScanError
+from app.evaluation.pairs import find_pairs
+from app.imaging.crop import bounding_box
+from app.imaging.geometry import Box, LabelVolume
+from app.imaging.io import read_scan
+
+RECORD_NAME = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxScore:
+    """One case's box against the organs of its reference.
+
+    Parameters
+    ----------
+    case : str
+        Name of the case.
+    recall : float
+        Share of the reference's organ voxels inside the box; 1 if it has none.
+    volume_ratio : float or None
+        Volume of the box over that of the smallest box around the organs; None where
+        there is no box or are no organs.
+    found : bool
+        Whether phase one gave a box.
+    has_organs : bool
+        Whether the reference labels any organ.
+    """
+
+    case: str
+    recall: float
+    volume_ratio: float | None
+    found: bool
+    has_organs: bool
+
+
+def read_boxes(predictions: Path) -> dict[str, Box | None]:
+    """Read the located box of every segmented case from the record beside the label maps.
+
+    Parameters
+    ----------
+    predictions : Path
+        Folder that ``predict`` wrote to.
+
+    Returns
+    -------
+    dict of str to Box or None
+        By case name; in voxels of the scan in canonical orientation.
+
+    Raises
+    ------
+    UnreadableScanError
+        If the folder holds no such record.
+    """
+    record = predictions / RECORD_NAME
+    try:
+        cases = json.loads(record.read_text())["cases"]
+        return {
+            case["name"]: Box.between(case["box"]["start"], case["box"]["stop"])
+            if case["box"]
+            else None
+            for case in cases
+            if case["status"] == "ok"
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableScanError(
+            f"{record}: expected the record that predict writes ({error}); "
+            "give the folder that predict wrote to"
+        ) from error
+
+
+def score_box(case: str, box: Box | None, organs: LabelVolume) -> BoxScore:
+    """Compare one box with the organs of a reference.
+
+    Parameters
+    ----------
+    case : str
+        Name of the case.
+    box : Box or None
+        What phase one located.
+    organs : (Z, Y, X) array of uint8
+        The reference in canonical orientation; any value above 0 is an organ.
+
+    Returns
+    -------
+    BoxScore
+    """
+    total = int(np.count_nonzero(organs))
+    inside = 0 if box is None else int(np.count_nonzero(organs[box.slices]))
+    ratio = None
+    if box is not None and total:
+        ideal = bounding_box(organs > 0, (1.0, 1.0, 1.0))
+        ratio = math.prod(box.shape) / math.prod(ideal.shape)
+    return BoxScore(
+        case=case,
+        recall=inside / total if total else 1.0,
+        volume_ratio=ratio,
+        found=box is not None,
+        has_organs=total > 0,
+    )
+
+
+def score_boxes(predictions: Path, references: Path) -> list[BoxScore]:
+    """Score the box of every case that was segmented and has a reference.
+
+    Parameters
+    ----------
+    predictions : Path
+        Folder that ``predict`` wrote to.
+    references : Path
+        Folder of label maps to compare with.
+
+    Returns
+    -------
+    list of BoxScore
+        Empty if the label maps were not written by ``predict``.
+    """
+    if not (predictions / RECORD_NAME).exists():
+        return []
+    boxes = read_boxes(predictions)
+    pairs, _ = find_pairs(predictions, references)
+    return [
+        score_box(pair.case, boxes[pair.case], read_scan(pair.reference_path)[0].array)
+        for pair in pairs
+        if pair.case in boxes
+    ]
+
+
+def write_boxes(path: Path, scores: Iterable[BoxScore]) -> None:
+    """Write a CSV with a row for each case."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["case", "found", "has_organs", "organ_recall", "volume_ratio"])
+        for score in scores:
+            ratio = "" if score.volume_ratio is None else f"{score.volume_ratio:.4f}"
+            rows.writerow([score.case, score.found, score.has_organs, f"{score.recall:.6f}", ratio])
