@@ -13,7 +13,7 @@ Protocols:
            that neither label map holds is not scored; grids must match
 Where the two differ is printed under either.
 
-Exit code: 0 all compared, 1 some file could not be used, 2 wrong use.
+Exit code: 0 all compared, 1 a prediction is missing or a file could not be used, 2 wrong use.
 """
 
 import argparse
@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="folder for scores and report"
     )
     parser.add_argument(
+        "--scans",
+        type=Path,
+        metavar="DIR",
+        help="folder of the scans (X.nii.gz or X_0000.nii.gz), to be drawn behind the worst "
+        "results (default: label maps alone are drawn)",
+    )
+    parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="flare24",
@@ -60,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 if every file could be used, 1 if not.
+        0 if every reference has a prediction and every file could be used, 1 if not.
     """
     from app.evaluation.report import write_report
     from app.evaluation.score import evaluate, find_differences, write_scores
@@ -71,7 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
     protocol = arguments.protocol
-    evaluation = evaluate(arguments.predictions, arguments.references, protocol=protocol)
+    evaluation = evaluate(
+        arguments.predictions, arguments.references, protocol=protocol, scans=arguments.scans
+    )
     summaries = {name: summarize(results) for name, results in evaluation.results.items()}
     write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
     write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
@@ -89,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"Written to {arguments.output}: scores.csv, summary.json, report.html")
     for problem in evaluation.problems[protocol]:
         sys.stderr.write(f"error: {problem}\n")
-    return 1 if evaluation.problems[protocol] else 0
+    return 1 if evaluation.problems[protocol] or evaluation.missing else 0
 
 
 def _as_line(difference: "Difference") -> str:
