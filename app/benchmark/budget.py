@@ -39,6 +39,7 @@ def misses(
     """
     name = result.scan.name
     found = [failure for runs in (result.ours, result.theirs) if runs for failure in _failed(runs)]
+    found += [f"{system} left no label map, or several" for system in result.without_labels]
     cap_mib = memory_budget_mib or MEMORY_BUDGETS_MIB.get(name, CAP_MIB)
     peak_mib, time_ratio = result.ours.peak_mib, result.time_ratio
     if peak_mib is None:

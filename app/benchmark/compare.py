@@ -90,6 +90,8 @@ class CaseResult:
     between, truth, their_truth : Agreement or None
         DSC between the two systems, and of each against the true label map; None where there is
         nothing to compare.
+    without_labels : tuple of str
+        Systems whose last run did not leave one label map.
     """
 
     scan: Scan
@@ -98,6 +100,7 @@ class CaseResult:
     between: Agreement | None = None
     truth: Agreement | None = None
     their_truth: Agreement | None = None
+    without_labels: tuple[str, ...] = ()
 
     def ratio(self, figure: Callable[[Runs], float | None]) -> float | None:
         """Give a figure of this system over the other's; None where one is not known."""
@@ -156,6 +159,9 @@ def compare(
         between=_agreement(our_map, their_map),
         truth=_agreement(our_map, scan.truth),
         their_truth=_agreement(their_map, scan.truth),
+        without_labels=tuple(
+            system.name for system, found in zip(systems, maps, strict=True) if found is None
+        ),
     )
     for folder in folders:
         shutil.rmtree(folder)
@@ -202,12 +208,16 @@ def mean_dice(agreement: Agreement | None) -> float | None:
 
 
 def _agreement(one: Path | None, other: Path | None) -> Agreement | None:
+    """Compare two files; None, with a warning, where they cannot be compared."""
     if one is None or other is None:
         return None
-    (volume, _), (other_volume, _) = read_scan(one), read_scan(other)
-    if volume.array.shape != other_volume.array.shape:
-        raise InputError(
-            f"{one} has {volume.array.shape} voxels (z, y, x), {other} has "
-            f"{other_volume.array.shape}; label maps of one scan lie on its grid"
-        )
+    try:
+        (volume, _), (other_volume, _) = read_scan(one), read_scan(other)
+    except InputError as error:
+        logger.warning("no DSC: %s", error)
+        return None
+    shape, other_shape = volume.array.shape, other_volume.array.shape
+    if shape != other_shape:
+        logger.warning("no DSC: %s has %s voxels (z, y, x), %s %s", one, shape, other, other_shape)
+        return None
     return dice_per_organ(volume.array, other_volume.array)

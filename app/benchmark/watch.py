@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +17,10 @@ from app.benchmark.curve import INTERVAL_S, Curve, Sample, since_first
 KIB = 1024
 MIB = 1024 * KIB
 
+# Of what ended before the first sample. Linux counts what this process held as its child's, so
+# that it serves for no more than that. In KiB, except on macOS.
+_MAXRSS_MIB = 1 / MIB if sys.platform == "darwin" else KIB / MIB
+
 KILLED = 137
 """Exit code of what the kernel ended, most often for its memory."""
 
@@ -26,6 +31,7 @@ KILLED = 137
 _SAMPLE_IN_CONTAINER = """
 group={group}
 sample() {
+    memory=0 cpu=0
     read -r up idle </proc/uptime
     if [ -r $group/memory.current ]; then
         read -r memory <$group/memory.current
@@ -35,14 +41,14 @@ sample() {
         read -r cpu <$group/cpuacct/cpuacct.usage
         cpu=$((cpu / 1000))
     fi
-    echo "sample $up $memory $cpu"
+    [ "$memory" = 0 ] || echo "sample $up $memory $cpu"
 }
 (while :; do sample; sleep {interval}; done) 2>/dev/null &
 sampler=$!
 {command}
 code=$?
 kill $sampler
-sample 2>/dev/null
+(sample) 2>/dev/null
 for file in memory.peak memory/memory.max_usage_in_bytes; do
     if [ -r $group/$file ]; then echo "peak_bytes $(cat $group/$file)"; break; fi
 done
@@ -110,7 +116,7 @@ def watch_process(command: Sequence[str]) -> Watched:
     return Watched(
         exit_code=128 - exit_code if exit_code < 0 else exit_code,
         wall_s=wall_s,
-        peak_mib=max(curve.peak_mib, sampler.process_peak_mib) or None,
+        peak_mib=max(curve.peak_mib, sampler.process_peak_mib) or usage.ru_maxrss * _MAXRSS_MIB,
         curve=curve,
     )
 
@@ -182,6 +188,7 @@ class _TreeSampler(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        self._sample()
         while not self._ended.wait(INTERVAL_S):
             self._sample()
 

@@ -18,6 +18,7 @@ Exit code: 0 within all budgets, 1 a run failed or missed a budget, 2 wrong use.
 
 import argparse
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     if theirs is not None:
         tables.insert(1, ratio_table(results))
     if arguments.growth:
-        tables.append(_write_growth(arguments.output, results))
+        tables.append(_draw_growth(arguments.output, results))
     print("\n" + "\n\n".join(table for table in tables if table) + "\n")
     print(f"Written: {arguments.output}, samples and plots in {_curves_folder(arguments.output)}")
     for sentence in missed:
@@ -211,6 +212,7 @@ def _write(
 ) -> None:
     """Write all that is known so far; of the last result also its curves."""
     from app.benchmark.budget import CAP_MIB, MEMORY_BUDGETS_MIB
+    from app.benchmark.growth import growth_of
     from app.benchmark.machine import describe_machine
     from app.benchmark.plots import plot_curves
     from app.benchmark.report import write_curves, write_json
@@ -229,6 +231,8 @@ def _write(
         },
         "missed": missed,
     }
+    if arguments.growth:
+        about["growth"] = [asdict(growth) for growth in growth_of(results)]
     write_json(arguments.output, results, about)
     folder = _curves_folder(arguments.output)
     folder.mkdir(exist_ok=True)
@@ -241,11 +245,8 @@ def _told_about(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record.get(name) for name in ("version", "versions", "precision", "threads")}
 
 
-def _write_growth(output: Path, results: "list[CaseResult]") -> str:
-    """Fit and draw how cost grows; give the table, empty where too little was measured."""
-    import json
-    from dataclasses import asdict
-
+def _draw_growth(output: Path, results: "list[CaseResult]") -> str:
+    """Draw how cost grows; give the table, empty where too little was measured."""
     from app.benchmark.growth import growth_of, growth_table
     from app.benchmark.plots import plot_growth
 
@@ -253,10 +254,6 @@ def _write_growth(output: Path, results: "list[CaseResult]") -> str:
     if not growths:
         return ""
     plot_growth(_curves_folder(output) / "growth.png", growths)
-    record = json.loads(output.read_text())
-    output.write_text(
-        json.dumps({**record, "growth": [asdict(growth) for growth in growths]}, indent=1) + "\n"
-    )
     return growth_table(growths)
 
 

@@ -37,12 +37,15 @@ class WorstResult:
         DSC and NSD.
     picture : Image
         Axial, coronal and sagittal plane, RGB.
+    over_scan : bool
+        Whether the scan shows behind them.
     """
 
     case: str
     organ: str
     score: Score
     picture: Image.Image
+    over_scan: bool
 
     @property
     def rank(self) -> float:
@@ -97,7 +100,15 @@ class WorstResults:
         if not mask_gt.size or not self.wants(score):
             return
         picture = draw_disagreement(mask_gt, mask_pred, spacing_mm, scan)
-        self.results.append(WorstResult(case=case, organ=organ, score=score, picture=picture))
+        self.results.append(
+            WorstResult(
+                case=case,
+                organ=organ,
+                score=score,
+                picture=picture,
+                over_scan=scan is not None,
+            )
+        )
         self.results.sort(key=lambda result: result.rank)
         del self.results[NUM_WORST:]
 

@@ -33,6 +33,11 @@ def test_runs_that_fail_on_either_side_are_told(make_run, make_result):
     assert "theirs ended with exit code 1" in failed
 
 
+def test_a_build_that_leaves_nothing_keeps_no_budget(make_run, make_result):
+    (miss,) = misses(make_result([make_run()], without_labels=("ours",)))
+    assert miss == "median160: ours left no label map, or several"
+
+
 def test_a_figure_that_is_missing_keeps_no_budget(make_run, make_result):
     unknown, no_ratio = misses(make_result([make_run(peak_mib=None)]), time_budget=0.5)
     assert "not known" in unknown

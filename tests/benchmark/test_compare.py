@@ -6,7 +6,6 @@ from label_files import write_labels
 
 from app.benchmark.cases import Scan
 from app.benchmark.compare import compare, dice_per_organ, mean_dice
-from app.errors import InputError
 
 LIVER, SPLEEN = 1, 3
 
@@ -59,13 +58,29 @@ def test_alone_there_is_nothing_to_compare(tmp_path, make_run):
     assert result.theirs is result.between is result.truth is result.time_ratio is None
 
 
-def test_label_maps_of_different_size_are_an_error_that_names_both(tmp_path, make_run):
+def test_label_maps_that_cannot_be_compared_are_told_and_the_figures_stay(
+    tmp_path, make_run, caplog
+):
     truth = write_labels(tmp_path / "truth.nii.gz", np.zeros((4, 3, 3), np.uint8))
-    with pytest.raises(InputError, match=r"case\.nii\.gz .*truth\.nii\.gz"):
-        compare(
-            scan_with(truth), Scripted("a", labels(0), make_run, []), None, repeat=1,
-            scratch=tmp_path,
-        )  # fmt: skip
+    system = Scripted("ours", labels(0), make_run, [])
+    result = compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path)
+    assert (result.truth, result.ours.seconds) == (None, 1.0)
+    assert "case.nii.gz has (4, 2, 3) voxels" in caplog.text
+    truth.write_text("no image")
+    assert compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path).truth is None
+    assert "not a readable image" in caplog.text
+
+
+def test_a_system_that_leaves_no_label_map_is_told(tmp_path, make_run):
+    class Idle:
+        name = "idle"
+
+        def run(self, scans, results):
+            return make_run()
+
+    busy = Scripted("busy", labels(0), make_run, [])
+    result = compare(scan_with(), busy, Idle(), repeat=1, scratch=tmp_path)
+    assert (result.without_labels, result.between) == (("idle",), None)
 
 
 def test_dice_of_each_organ_and_their_mean():

@@ -11,14 +11,16 @@ from app.benchmark import systems
 from app.cli.main import main
 
 # Starts as many programs, one after another, as its first argument says, holds as many MiB as its
-# second says for a moment, and writes no label map.
+# second says for a moment, and gives the scan, which is all zeros, as its label map.
 BUILD = """
-import subprocess, sys, time
+import pathlib, shutil, subprocess, sys, time
 for _ in range(int(sys.argv[1])):
     subprocess.run([sys.executable, "-c", "sum(range(1_000_000))"], check=True)
 block = bytearray(int(sys.argv[2]) * 1024 * 1024)
 block[::4096] = b"x" * len(block[::4096])
 time.sleep(0.5 if block else 0)
+for scan in pathlib.Path(sys.argv[3]).iterdir():
+    shutil.copy(scan, sys.argv[4])
 """
 
 
@@ -86,7 +88,9 @@ def test_a_bloated_build_misses_the_memory_budget(bench, build, capsys):
 def test_a_build_that_fails_fails_the_benchmark(bench):
     code, figures = bench("--system", f"{sys.executable} -c 1/0 {{input}} {{output}}")
     assert code == 1
-    assert "ended with exit code 1" in figures["missed"][0]
+    failed, without, *_ = figures["missed"]
+    assert "ended with exit code 1" in failed
+    assert "left no label map" in without
 
 
 def test_samples_and_a_plot_lie_beside_the_figures(bench, build, tmp_path):
