@@ -1,4 +1,6 @@
-from app.benchmark.budget import CAP_MIB, MEMORY_BUDGETS_MIB, misses
+import pytest
+
+from app.benchmark.budget import CAP_MIB, MEMORY_BUDGETS_MIB, misses, time_budget_of
 from app.cli.benchmark import CAP_GIB, CASE_NAMES
 
 
@@ -17,6 +19,13 @@ def test_a_miss_names_case_figure_and_budget(make_run, make_result):
     memory, time = misses(result, time_budget=0.5)
     assert memory == "median160: peak memory 1025 MiB, over the budget of 1024 MiB"
     assert time == "median160: time ratio 0.60 (3.0 s), over the budget of 0.5 times theirs"
+
+
+@pytest.mark.parametrize(
+    ("record", "budget"), [({"precision": "bf16"}, 0.5), ({"precision": "f32"}, 0.75), ({}, 0.75)]
+)
+def test_time_budget_knows_the_precision(make_run, make_result, record, budget):
+    assert time_budget_of(make_result([make_run(record=record)])) == budget
 
 
 def test_an_own_scan_may_take_the_challenges_memory_or_what_is_asked(make_run, make_result):
