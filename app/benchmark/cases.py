@@ -147,7 +147,7 @@ def find_scans(source: Path, references: Path | None, scratch: Path) -> list[Sca
     Raises
     ------
     UsageError
-        If a folder is missing or holds no scan.
+        If a folder is missing or holds no scan, or two of one name.
     InputError
         If a file is no scan.
     """
@@ -159,6 +159,8 @@ def find_scans(source: Path, references: Path | None, scratch: Path) -> list[Sca
     for path in _images_in(source):
         name, geometry = _name_of(path), peek(path).geometry
         alone = scratch / name / "scans"
+        if alone.exists():
+            raise UsageError(f"--input {source}: two scans of the name {name}; keep one of them")
         alone.mkdir(parents=True)
         shutil.copy(path, alone)  # a link would lead nowhere from inside a container
         scans.append(

@@ -7,7 +7,9 @@ phantoms of the published sizes, or your own with --input.
 With --against another system segments the same scan in turn with this one:
   reference    the published pipeline, plainly built with torch and MONAI
   a command    such as "other-tool -i {input} -o {output}": {input} is a folder that
-               holds one scan, {output} an empty one for its label map
+               holds one scan, {output} an empty one for its label map. It is measured
+               with all processes it starts; what it leaves to a daemon is not seen
+--weights serves the reference and this installation; an image holds its own.
 
 Budgets are checked: memory always, time as a share of the reference's. Written are FILE,
 and in the folder of its name without .json every run's samples (CSV) and a plot for each

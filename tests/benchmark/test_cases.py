@@ -46,6 +46,13 @@ def test_each_scan_of_a_folder_lies_alone_beside_its_truth(tmp_path):
     assert (other.shape, other.spacing_mm) == ((2, 3, 4), (3.0, 2.0, 1.0))
 
 
+def test_two_scans_of_one_name_are_wrong_use(tmp_path):
+    for name in ("a_0000.nii.gz", "a.mha"):
+        write_labels(tmp_path / name, np.zeros((2, 3, 4), np.int16))
+    with pytest.raises(UsageError, match="of the name a"):
+        find_scans(tmp_path, None, tmp_path / "scratch")
+
+
 def test_wrong_folders_are_named(tmp_path):
     with pytest.raises(UsageError, match="--input .*no such folder"):
         find_scans(tmp_path / "none", None, tmp_path)
