@@ -33,7 +33,7 @@ class Line:
     Parameters
     ----------
     values : tuple of float
-        The figure, in s or MiB.
+        The figure, in s, CPU·s or MiB.
     slope, start : float
         Least-squares line ``start + slope * size``.
     r_squared : float
@@ -56,14 +56,16 @@ class Growth:
         What was varied, and the unit that slopes are given for.
     size : tuple of float
         Its values, in units.
-    seconds, peak_mib : Line
-        Wall time in s and peak memory in MiB, against ``size``.
+    seconds, cpu_s, peak_mib : Line
+        Wall time in s, processor time in CPU·s, which other work on the machine changes less, and
+        peak memory in MiB, against ``size``.
     """
 
     axis: str
     unit: str
     size: tuple[float, ...]
     seconds: Line
+    cpu_s: Line
     peak_mib: Line
 
 
@@ -93,7 +95,7 @@ def fit_line(size: Sequence[float], values: Sequence[float]) -> Line:
 
 
 def growth_of(results: Sequence[CaseResult]) -> list[Growth]:
-    """Fit time and peak memory of this system to slices and to box volume.
+    """Fit time and memory of this system to slices and to box volume.
 
     Parameters
     ----------
@@ -137,18 +139,21 @@ def box_liters(result: CaseResult) -> float | None:
 def growth_table(growths: Sequence[Growth]) -> str:
     """Lay slopes out as a Markdown table."""
     rows = [
-        "| grows with | measured at | time | peak memory | R² (time, memory) |",
+        "| grows with | measured at | time | processor time | peak memory |",
         "|---|---|---|---|---|",
     ]
     for growth in growths:
         sizes = ", ".join(f"{size:.3g}" for size in growth.size)
-        seconds, peak = growth.seconds, growth.peak_mib
-        cells = [
-            growth.axis,
-            f"{sizes} × {growth.unit}",
-            f"{seconds.start:.1f} s + {seconds.slope:.2f} s per {growth.unit}",
-            f"{peak.start:.0f} MiB + {peak.slope:.0f} MiB per {growth.unit}",
-            f"{seconds.r_squared:.2f}, {peak.r_squared:.2f}",
+        lines = (
+            (growth.seconds, "s", 1),
+            (growth.cpu_s, "CPU·s", 1),
+            (growth.peak_mib, "MiB", 0),
+        )
+        cells = [growth.axis, f"{sizes} × {growth.unit}"]
+        cells += [
+            f"{line.start:.{digits}f} + {line.slope:.{digits}f} {unit} per {growth.unit} "
+            f"(R² {line.r_squared:.2f})"
+            for line, unit, digits in lines
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -162,17 +167,20 @@ def _grow(
     measure: Callable[[CaseResult], float | None],
 ) -> Growth | None:
     points = [
-        (size, result.ours.seconds, peak)
+        (size, result.ours.seconds, cpu_s, peak)
         for result in results
-        if (size := measure(result)) is not None and (peak := result.ours.peak_mib) is not None
+        if (size := measure(result)) is not None
+        and (cpu_s := result.ours.cpu_area_s) is not None
+        and (peak := result.ours.peak_mib) is not None
     ]
-    if len({size for size, _, _ in points}) < 2:
+    if len({size for size, *_ in points}) < 2:
         return None
-    sizes, seconds, peaks = zip(*points, strict=True)
+    sizes, seconds, cpu_times, peaks = zip(*points, strict=True)
     return Growth(
         axis=axis,
         unit=unit,
         size=sizes,
         seconds=fit_line(sizes, seconds),
+        cpu_s=fit_line(sizes, cpu_times),
         peak_mib=fit_line(sizes, peaks),
     )

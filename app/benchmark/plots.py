@@ -45,7 +45,7 @@ def plot_curves(path: Path, result: CaseResult) -> None:
 
 
 def plot_growth(path: Path, growths: Sequence[Growth]) -> None:
-    """Draw time and peak memory against what they grow with, and the fitted lines.
+    """Draw time, processor time and peak memory against what they grow with, and fitted lines.
 
     Parameters
     ----------
@@ -54,19 +54,21 @@ def plot_growth(path: Path, growths: Sequence[Growth]) -> None:
     growths : sequence of Growth
         A column each.
     """
-    figure = Figure(figsize=(4 * len(growths), 5.5), layout="constrained")
-    grid = figure.subplots(2, len(growths), squeeze=False, sharex="col")
+    figure = Figure(figsize=(4 * len(growths), 7), layout="constrained")
+    grid = figure.subplots(3, len(growths), squeeze=False, sharex="col")
     for column, growth in enumerate(growths):
-        lines = (growth.seconds, growth.peak_mib)
-        for axes, line, name in zip(
-            grid[:, column], lines, ("time (s)", "peak (MiB)"), strict=True
-        ):
+        figures = (
+            ("time (s)", growth.seconds),
+            ("processor time (CPU·s)", growth.cpu_s),
+            ("peak (MiB)", growth.peak_mib),
+        )
+        for axes, (name, line) in zip(grid[:, column], figures, strict=True):
             ends = np.array([min(growth.size), max(growth.size)])
             axes.plot(growth.size, line.values, "o", color=OURS["color"])
             axes.plot(ends, line.start + line.slope * ends, color=THEIRS["color"])
             axes.set(title=f"{line.slope:.3g} per {growth.unit}, R² {line.r_squared:.2f}")
             axes.set_ylabel(name)
-        grid[1, column].set_xlabel(growth.axis)
+        grid[-1, column].set_xlabel(f"{growth.axis} ({growth.unit})")
     _save(figure, list(grid.ravel()), path)
 
 

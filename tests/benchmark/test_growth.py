@@ -43,10 +43,11 @@ def test_slopes_are_those_of_the_system(results):
     (growth,) = growth_of(results)
     assert growth.unit == "100 slices"
     assert (growth.seconds.slope, growth.seconds.start) == pytest.approx((0.5, 2.0))
+    assert growth.cpu_s.slope == pytest.approx(0.0, abs=1e-9)
     assert (growth.peak_mib.slope, growth.peak_mib.start) == pytest.approx((40.0, 100.0))
     *_, row = growth_table([growth]).splitlines()
-    assert "2.0 s + 0.50 s per 100 slices" in row
-    assert "100 MiB + 40 MiB per 100 slices" in row
+    assert "2.0 + 0.5 s per 100 slices (R² 1.00)" in row
+    assert "100 + 40 MiB per 100 slices" in row
 
 
 def test_box_volume_is_physical_and_half_open(make_run, make_result):
