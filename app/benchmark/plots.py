@@ -16,6 +16,9 @@ THEIRS = {"color": "#e07b00", "linestyle": "--"}
 
 DOTS_PER_INCH = 100
 
+ROOM = 1.06
+"""Axes end this much beyond the largest value."""
+
 
 def plot_curves(path: Path, result: CaseResult) -> None:
     """Draw memory and processors in use over the time of every run of a case.
@@ -81,8 +84,9 @@ def _legend(runs: Runs) -> str:
 
 def _save(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
     for axes in panels:
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
+        right, top = axes.dataLim.max
+        if np.isfinite([right, top]).all() and min(right, top) > 0:  # else nothing was drawn
+            axes.set(xlim=(0, ROOM * right), ylim=(0, ROOM * top))
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=DOTS_PER_INCH)

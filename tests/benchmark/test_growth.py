@@ -1,5 +1,6 @@
 import pytest
 
+from app.benchmark.curve import Curve
 from app.benchmark.growth import (
     BOX_CASES,
     GROWTH_CASES,
@@ -64,6 +65,7 @@ def test_one_point_is_no_line(results):
 def test_pictures_are_written(results, make_run, make_result, tmp_path):
     plot_growth(tmp_path / "growth.png", growth_of(results))
     plot_curves(tmp_path / "case.png", make_result([make_run(), make_run()], [make_run()]))
-    for name in ("growth.png", "case.png"):
+    plot_curves(tmp_path / "none.png", make_result([make_run(curve=Curve(()))]))
+    for name in ("growth.png", "case.png", "none.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / name).stat().st_size < 100_000
