@@ -1,4 +1,4 @@
-"""Figures as JSON and as a table, and whether they keep to the budget."""
+"""Figures as JSON, CSV and Markdown tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,64 +6,167 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.benchmark.cases import BenchmarkCase
-from app.benchmark.probe import Measurement
+from app.benchmark.compare import CaseResult, Runs, mean_dice
+from app.benchmark.curve import write_csv
+from app.benchmark.systems import Measurement
+
+DIGITS = 3
 
 
-def misses(measurements: Sequence[Measurement], *, budget_mib: float) -> list[str]:
-    """List what went wrong or over budget.
+def as_json(result: CaseResult) -> dict[str, Any]:
+    """Give the figures of a case, ready for JSON.
 
-    Parameters
-    ----------
-    measurements : sequence of Measurement
-        One for each case.
-    budget_mib : float
-        Most memory a case may take, in MiB.
-
-    Returns
-    -------
-    list of str
-        A sentence for each miss; empty if all is well.
+    Seconds, areas and steps are medians over the runs, peaks the highest; ``reference_*`` is the
+    system this one was run in turn with, and every ratio is this system over that one.
     """
-    found = []
-    for measured in measurements:
-        if measured.exit_code == 137:
-            found.append(f"{measured.case}: ended by the kernel, out of memory")
-        elif measured.exit_code != 0:
-            found.append(f"{measured.case}: ended with exit code {measured.exit_code}")
-        elif measured.peak_mib is None:
-            found.append(f"{measured.case}: the kernel does not tell the container's peak memory")
-        elif measured.peak_mib > budget_mib:
-            found.append(
-                f"{measured.case}: {measured.peak_mib:.0f} MiB, over the {budget_mib:.0f} allowed"
-            )
-    return found
+    theirs = result.theirs
+    return {
+        "voxels_zyx": list(result.scan.shape),
+        "spacing_zyx_mm": [_rounded(step) for step in result.scan.spacing_mm],
+        **_figures(result.ours),
+        **{
+            f"reference_{name}": figure
+            for name, figure in (_figures(theirs) if theirs else _NO_FIGURES).items()
+        },
+        "time_ratio": _rounded(result.time_ratio),
+        "memory_ratio": _rounded(result.memory_ratio),
+        "memory_area_ratio": _rounded(result.ratio(lambda runs: runs.memory_area_mib_s)),
+        "cpu_area_ratio": _rounded(result.ratio(lambda runs: runs.cpu_area_s)),
+        "dsc_between": _rounded_all(result.between),
+        "dsc_truth": _rounded_all(result.truth),
+        "dsc_reference_truth": _rounded_all(result.their_truth),
+        "runs": [_run(runs.system, run) for runs in _in_turn(result) for run in runs.measurements],
+    }
 
 
-def as_table(cases: Sequence[BenchmarkCase], measurements: Sequence[Measurement]) -> str:
-    """Lay the figures out as a Markdown table, one row a case."""
-    rows = [
-        "| case | voxels (x, y, z) | mm (x, y, z) | time | peak memory |",
-        "|---|---|---|---|---|",
-    ]
-    for case, measured in zip(cases, measurements, strict=True):
-        peak = "unknown" if measured.peak_mib is None else f"{measured.peak_mib / 1024:.2f} GiB"
-        cells = (case.name, case.size_xyz, case.spacing_xyz, f"{measured.wall_s:.1f} s", peak)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def write_json(path: Path, measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
-    """Write the figures and what they were measured on.
+def write_json(path: Path, results: Sequence[CaseResult], about: Mapping[str, Any]) -> None:
+    """Write all figures and what they were measured on.
 
     Parameters
     ----------
     path : Path
         File to write.
-    measurements : sequence of Measurement
+    results : sequence of CaseResult
         One for each case.
     about : mapping
-        What else the file says: machine, image, budget; ready for JSON.
+        What else the file says: machine, versions, budgets; ready for JSON.
     """
-    record = {**about, "cases": [asdict(measured) for measured in measurements]}
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    record = {**about, "cases": {result.scan.name: as_json(result) for result in results}}
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write_curves(folder: Path, result: CaseResult) -> None:
+    """Write every run's samples as ``CASE-ours-1.csv``, ``CASE-other-1.csv`` and on."""
+    for label, runs in zip(("ours", "other"), _in_turn(result), strict=False):
+        for number, run in enumerate(runs.measurements, start=1):
+            write_csv(folder / f"{result.scan.name}-{label}-{number}.csv", run.curve)
+
+
+def cost_table(results: Sequence[CaseResult]) -> str:
+    """Lay costs out as a Markdown table, a row for each system and case."""
+    rows = [
+        "| case | voxels (x, y, z) | mm (x, y, z) | system | time | peak memory "
+        "| memory area | CPU area |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        size = "×".join(str(num) for num in reversed(result.scan.shape))
+        spacing = "×".join(f"{step:.4g}" for step in reversed(result.scan.spacing_mm))
+        for runs in _in_turn(result):
+            cells = [result.scan.name, size, spacing, runs.system, f"{runs.seconds:.1f} s"]
+            cells += [
+                _told(_in_gib(runs.peak_mib), "GiB", 2),
+                _told(_in_gib(runs.memory_area_mib_s), "GiB·s", 1),
+                _told(runs.cpu_area_s, "CPU·s", 1),
+            ]
+            rows.append(_row(cells))
+    return "\n".join(rows)
+
+
+def ratio_table(results: Sequence[CaseResult]) -> str:
+    """Lay this system over the other out as a Markdown table, a row for each case."""
+    rows = [
+        "| case | time | peak memory | memory area | CPU area | DSC between the two "
+        "| DSC against truth | the other's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        ratios = [
+            result.time_ratio,
+            result.memory_ratio,
+            result.ratio(lambda runs: runs.memory_area_mib_s),
+            result.ratio(lambda runs: runs.cpu_area_s),
+        ]
+        means = [mean_dice(one) for one in (result.between, result.truth, result.their_truth)]
+        cells = [result.scan.name, *(_told(ratio, "", 2) for ratio in ratios)]
+        rows.append(_row([*cells, *(_told(mean, "", 3) for mean in means)]))
+    return "\n".join(rows)
+
+
+def step_table(results: Sequence[CaseResult]) -> str:
+    """Lay the seconds of each step out as a Markdown table; empty if no run told them."""
+    told = [
+        (result.scan.name, runs) for result in results for runs in _in_turn(result) if runs.steps_s
+    ]
+    if not told:
+        return ""
+    # A step that one run skipped is no reason to lose the order of the others.
+    names = max((runs.steps_s for _, runs in told), key=len)
+    rows = [_row(["case", "system", *names]), _row(["---"] * (2 + len(names)))]
+    for case, runs in told:
+        steps = runs.steps_s
+        rows.append(_row([case, runs.system, *(_told(steps.get(name), "s", 2) for name in names)]))
+    return "\n".join(rows)
+
+
+_NO_FIGURES: dict[str, None] = dict.fromkeys(
+    ("seconds", "peak_mib", "memory_area_mib_s", "cpu_area_s", "steps_s")
+)
+
+
+def _figures(runs: Runs) -> dict[str, Any]:
+    return {
+        "seconds": _rounded(runs.seconds),
+        "peak_mib": _rounded(runs.peak_mib),
+        "memory_area_mib_s": _rounded(runs.memory_area_mib_s),
+        "cpu_area_s": _rounded(runs.cpu_area_s),
+        "steps_s": _rounded_all(runs.steps_s),
+    }
+
+
+def _run(system: str, run: Measurement) -> dict[str, Any]:
+    """Give all that one run told, its samples as three columns."""
+    samples = [asdict(sample) for sample in run.curve.samples]
+    columns = ("seconds", "memory_mib", "cpu_s")
+    return {
+        "system": system,
+        "exit_code": run.exit_code,
+        "seconds": _rounded(run.wall_s),
+        "peak_mib": _rounded(run.peak_mib),
+        "record": run.record,
+        "samples": {name: [_rounded(sample[name]) for sample in samples] for name in columns},
+    }
+
+
+def _in_turn(result: CaseResult) -> list[Runs]:
+    return [result.ours] if result.theirs is None else [result.ours, result.theirs]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _told(figure: float | None, unit: str, digits: int) -> str:
+    return "–" if figure is None else f"{figure:.{digits}f} {unit}".rstrip()
+
+
+def _in_gib(figure_mib: float | None) -> float | None:
+    return None if figure_mib is None else figure_mib / 1024
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, DIGITS)
+
+
+def _rounded_all(figures: Mapping[str, float | None] | None) -> dict[str, float | None] | None:
+    return None if figures is None else {name: _rounded(one) for name, one in figures.items()}

@@ -17,7 +17,7 @@ from app.cascade.bundle import Cascade, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
 from app.cascade.pipeline import segment_scan
-from app.cascade.report import CaseReport
+from app.cascade.report import CaseReport, process_age_s
 from app.cli.cases import Case, find_cases
 from app.cli.info import versions
 from app.errors import CascadeError, OutputError, UsageError
@@ -41,10 +41,12 @@ def run_batch(arguments: argparse.Namespace) -> int:
     int
         0 if every scan was segmented, else 1.
     """
+    import_s = process_age_s()
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
     cases = find_cases(arguments.input, arguments.output)
     prepare_folder(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
+    started = time.perf_counter()
     cpu = cpu_features()
     precision = cpu.precision if arguments.precision == "auto" else arguments.precision
     cascade = open_cascade(
@@ -59,6 +61,10 @@ def run_batch(arguments: argparse.Namespace) -> int:
         "cpu": cpu.name,
         "threads": arguments.threads or cpu.threads,
         "precision": precision,
+        "startup_seconds": {
+            "import": None if import_s is None else round(import_s, 3),
+            "compile": round(time.perf_counter() - started, 3),
+        },
         "memory_limit_mib": round(limit_bytes / MIB),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_cases": len(cases),

@@ -16,7 +16,7 @@ Where the two differ is printed under either.
 Beside label maps that `predict` wrote lies its record, run.json: then boxes.csv tells for each
 case how much of the organs phase one's box holds, and how large it is against the smallest one.
 
-Exit code: 0 all compared, 1 some file could not be used, 2 wrong use.
+Exit code: 0 all compared, 1 a prediction is missing or a file could not be used, 2 wrong use.
 """
 
 import argparse
@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="folder for scores and report"
     )
     parser.add_argument(
+        "--scans",
+        type=Path,
+        metavar="DIR",
+        help="folder of the scans (X.nii.gz or X_0000.nii.gz), to be drawn behind the worst "
+        "results (default: label maps alone are drawn)",
+    )
+    parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="flare24",
@@ -64,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 if every file could be used, 1 if not.
+        0 if every reference has a prediction and every file could be used, 1 if not.
     """
     from app.evaluation.boxes import score_boxes, write_boxes
     from app.evaluation.report import write_report
@@ -76,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
     protocol = arguments.protocol
-    evaluation = evaluate(arguments.predictions, arguments.references, protocol=protocol)
+    evaluation = evaluate(
+        arguments.predictions, arguments.references, protocol=protocol, scans=arguments.scans
+    )
     summaries = {name: summarize(results) for name, results in evaluation.results.items()}
     write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
     write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
@@ -99,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"Written to {arguments.output}: scores.csv, summary.json, report.html")
     for problem in evaluation.problems[protocol]:
         sys.stderr.write(f"error: {problem}\n")
-    return 1 if evaluation.problems[protocol] else 0
+    return 1 if evaluation.problems[protocol] or evaluation.missing else 0
 
 
 def _boxes_line(boxes: "list[BoxScore]") -> str:

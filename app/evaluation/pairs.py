@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import CascadeError, InputError, UsageError
-from app.imaging.geometry import Geometry, LabelVolume
+from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
 from app.imaging.io import SCAN_SUFFIXES, Source, read_scan
 from app.imaging.orientation import as_lps, from_lps
 from app.labels import NUM_CLASSES
 
 logger = logging.getLogger(__name__)
+
+CHANNEL = "_0000"
+"""What the field's naming adds to a scan's name, but not to its label map's."""
 
 GRID_TOLERANCE = 0.1
 """How far apart the corners of two grids may lie to count as one grid, in voxels."""
@@ -31,11 +34,14 @@ class Pair:
         The reference.
     prediction_path : Path or None
         The prediction.
+    scan_path : Path or None
+        The scan that both label.
     """
 
     case: str
     reference_path: Path
     prediction_path: Path | None
+    scan_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +90,17 @@ class LoadedPair:
     problem: str = ""
 
 
-def find_pairs(predictions: Path, references: Path) -> tuple[list[Pair], list[Path]]:
+def find_pairs(
+    predictions: Path, references: Path, scans: Path | None = None
+) -> tuple[list[Pair], list[Path]]:
     """Find the prediction for each reference: the file of the same name, whatever its format.
 
     Parameters
     ----------
     predictions, references : Path
         Folders; files that are not images are passed over.
+    scans : Path, optional
+        Folder of scans: ``X.nii.gz`` or ``X_0000.nii.gz`` belongs to the reference ``X``.
 
     Returns
     -------
@@ -106,13 +116,19 @@ def find_pairs(predictions: Path, references: Path) -> tuple[list[Pair], list[Pa
     """
     found = _label_maps(predictions, "--predictions")
     wanted = _label_maps(references, "--references")
+    scanned = {} if scans is None else _label_maps(scans, "--scans")
     if not wanted:
         raise UsageError(
             f"--references {references}: no label map in it; "
             f"expected files that end in {', '.join(SCAN_SUFFIXES)}"
         )
     pairs = [
-        Pair(case=case, reference_path=path, prediction_path=found.get(case))
+        Pair(
+            case=case,
+            reference_path=path,
+            prediction_path=found.get(case),
+            scan_path=scanned.get(case, scanned.get(f"{case}{CHANNEL}")),
+        )
         for case, path in sorted(wanted.items())
     ]
     return pairs, [path for case, path in sorted(found.items()) if case not in wanted]
@@ -162,7 +178,7 @@ def load_pair(pair: Pair) -> LoadedPair:
             case=pair.case, reference=reference, aligned=None, as_stored=None, problem=str(error)
         )
     as_stored = prediction.array if prediction.array.shape == reference.array.shape else None
-    problem = _grid_difference(reference, prediction)
+    problem = _grid_difference(reference, prediction.path, prediction.source.geometry)
     if problem:
         aligned = None
     elif prediction.source.orientation == reference.source.orientation:
@@ -210,12 +226,39 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(path=path, array=stored.astype(np.uint8), source=source)
 
 
-def _grid_difference(reference: LabelMap, prediction: LabelMap) -> str:
-    """Say how the grids of two label maps differ; empty if they are one grid.
+def read_scan_of(path: Path, reference: LabelMap) -> ScanVolume:
+    """Read the scan that a reference labels, laid under it.
+
+    Parameters
+    ----------
+    path : Path
+        The scan.
+    reference : LabelMap
+        The reference.
+
+    Returns
+    -------
+    (Z, Y, X) array of int16
+        HU, in the order and direction of the reference's file.
+
+    Raises
+    ------
+    InputError
+        If the file is not a scan on the reference's grid.
+    """
+    scan, source = read_scan(path)
+    problem = _grid_difference(reference, path, source.geometry)
+    if problem:
+        raise InputError(problem)
+    return from_lps(scan.array, reference.source.orientation)
+
+
+def _grid_difference(reference: LabelMap, path: Path, came: Geometry) -> str:
+    """Say how the grid of a file differs from a reference's; empty if they are one grid.
 
     Both are compared in LPS, so that files that store one grid in two orders agree.
     """
-    expected, came = reference.source.geometry, prediction.source.geometry
+    expected = reference.source.geometry
     if came.shape != expected.shape:
         found = f"{came.shape} voxels (z, y, x), not {expected.shape}"
     else:
@@ -227,7 +270,7 @@ def _grid_difference(reference: LabelMap, prediction: LabelMap) -> str:
             f"(spacing {_rounded(came.spacing_mm)} and {_rounded(expected.spacing_mm)} mm, "
             f"origin {_rounded(came.origin_mm)} and {_rounded(expected.origin_mm)} mm, z, y, x)"
         )
-    return f"{prediction.path}: not on the grid of its reference {reference.path}: {found}"
+    return f"{path}: not on the grid of its reference {reference.path}: {found}"
 
 
 def _corners_mm(geometry: Geometry) -> npt.NDArray[np.float64]:

@@ -142,9 +142,11 @@ def _worst(results: list[WorstResult]) -> str:
         f"DSC {result.score.dsc:.3f}, NSD {result.score.nsd:.3f}</figcaption></figure>"
         for result in results
     ]
+    untinted = " On a scan, what is in both is left untinted."
     return (
         "<p>By the mean of DSC and NSD. Axial, coronal and sagittal plane where the two differ "
-        f"most; patient's right on the left; the reference is outlined.{legend}</p>\n"
+        "most; patient's right on the left; the reference is outlined."
+        f"{untinted if any(result.over_scan for result in results) else ''}{legend}</p>\n"
         f'<div class="worst">\n{"".join(figures)}\n</div>'
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from app.errors import InputError, UsageError
-from app.evaluation.pairs import LoadedPair, find_pairs, load_pair
+from app.evaluation.pairs import LoadedPair, find_pairs, load_pair, read_scan_of
 from app.evaluation.protocols import (
     PROTOCOLS,
     WRONG,
@@ -23,7 +23,7 @@ from app.evaluation.protocols import (
     score_strict,
 )
 from app.evaluation.worst import WorstResults
-from app.imaging.geometry import BoolVolume, LabelVolume
+from app.imaging.geometry import BoolVolume, LabelVolume, ScanVolume, SpacingZYX
 from app.imaging.io import atomic_path
 from app.imaging.orientation import as_lps
 from app.labels import NUM_CLASSES, ORGANS, Organ
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("case", "organ", "dsc", "nsd", "volume_ref_ml", "volume_pred_ml")
 
 _Slices: TypeAlias = tuple[slice, ...]
+
+SURROUNDINGS_MM = 25.0
+"""What a picture shows around an organ, if there is a scan to show."""
 
 SAME = 0.5e-4
 """Scores that differ by less are written alike to four digits."""
@@ -105,7 +108,9 @@ class Evaluation:
     )
 
 
-def evaluate(predictions: Path, references: Path, *, protocol: Protocol) -> Evaluation:
+def evaluate(
+    predictions: Path, references: Path, *, protocol: Protocol, scans: Path | None = None
+) -> Evaluation:
     """Score all predictions of a folder under both protocols.
 
     One pair of label maps is in memory at a time.
@@ -116,6 +121,8 @@ def evaluate(predictions: Path, references: Path, *, protocol: Protocol) -> Eval
         Folders of label maps; files of one name belong together.
     protocol : Protocol
         By whose scores the worst results are picked.
+    scans : Path, optional
+        Folder of the scans, to be drawn behind the worst results.
 
     Returns
     -------
@@ -127,7 +134,7 @@ def evaluate(predictions: Path, references: Path, *, protocol: Protocol) -> Eval
     UsageError
         If the folders hold nothing to score.
     """
-    pairs, extra = find_pairs(predictions, references)
+    pairs, extra = find_pairs(predictions, references, scans)
     evaluation = Evaluation(worst=WorstResults(), extra=extra)
     for pair in pairs:
         started = time.perf_counter()
@@ -139,7 +146,7 @@ def evaluate(predictions: Path, references: Path, *, protocol: Protocol) -> Eval
             for name in PROTOCOLS:
                 evaluation.problems[name].append(str(error))
             continue
-        _score_pair(loaded, evaluation, protocol)
+        _score_pair(loaded, evaluation, protocol, _Backdrop(pair.scan_path, loaded, evaluation))
         logger.info("%s: %.2f s", pair.case, time.perf_counter() - started)
     if not evaluation.results[protocol] and not evaluation.problems[protocol]:
         raise UsageError(
@@ -156,9 +163,13 @@ class _Overlay:
     prediction: LabelVolume | None
     boxes: tuple[list[_Slices | None], ...]
 
-    def masks(self, organ: Organ) -> tuple[BoolVolume, BoolVolume]:
-        """Cut an organ out of both: all that is measured lies in the box around the two."""
-        box = _around(boxes[organ.value - 1] for boxes in self.boxes)
+    def box(self, organ: Organ) -> _Slices:
+        """Give the box around an organ in both: all that is measured lies in it."""
+        return _around(boxes[organ.value - 1] for boxes in self.boxes)
+
+    def masks(self, organ: Organ, box: _Slices | None = None) -> tuple[BoolVolume, BoolVolume]:
+        """Cut an organ out of both, in a box of its own if none is given."""
+        box = self.box(organ) if box is None else box
         mask_gt = self.reference[box] == organ.value
         if self.prediction is None:
             return mask_gt, np.zeros_like(mask_gt)
@@ -185,7 +196,28 @@ def _around(boxes: Iterable[_Slices | None]) -> _Slices:
     )
 
 
-def _score_pair(loaded: LoadedPair, evaluation: Evaluation, protocol: Protocol) -> None:
+class _Backdrop:
+    """The scan behind the pictures of a case, read only if one of them is drawn."""
+
+    def __init__(self, path: Path | None, loaded: LoadedPair, evaluation: Evaluation) -> None:
+        self._path, self._reference, self._evaluation = path, loaded.reference, evaluation
+        self._scan: ScanVolume | None = None
+
+    def read(self) -> ScanVolume | None:
+        """Give the scan as the reference lies; None, told once, if it cannot be used."""
+        if self._scan is None and self._path is not None:
+            try:
+                self._scan = read_scan_of(self._path, self._reference)
+            except InputError as error:
+                for name in PROTOCOLS:
+                    self._evaluation.problems[name].append(str(error))
+                self._path = None
+        return self._scan
+
+
+def _score_pair(
+    loaded: LoadedPair, evaluation: Evaluation, protocol: Protocol, backdrop: _Backdrop
+) -> None:
     """Add the scores of one case under both protocols."""
     if loaded.problem:
         evaluation.problems["strict"].append(loaded.problem)
@@ -202,16 +234,16 @@ def _score_pair(loaded: LoadedPair, evaluation: Evaluation, protocol: Protocol) 
         strict = WRONG
         if loaded.aligned is not None:
             strict = score_strict(*masks, organ=organ, spacing_mm=spacing_mm)
-        scored: list[tuple[Protocol, Score, tuple[BoolVolume, BoolVolume]]] = [
-            ("strict", strict, masks)
+        scored: list[tuple[Protocol, Score, _Overlay, tuple[BoolVolume, BoolVolume]]] = [
+            ("strict", strict, aligned, masks)
         ]
         if loaded.as_stored is not None:
             masks = masks if same else as_stored.masks(organ)
             flare24 = score_flare24(
                 *masks, organ=organ, spacing_mm=spacing_mm, strict=strict if same else None
             )
-            scored.append(("flare24", flare24, masks))
-        for name, score, (mask_gt, mask_pred) in scored:
+            scored.append(("flare24", flare24, as_stored, masks))
+        for name, score, overlay, (mask_gt, mask_pred) in scored:
             result = OrganResult(
                 case=loaded.case,
                 organ=organ.name,
@@ -220,19 +252,26 @@ def _score_pair(loaded: LoadedPair, evaluation: Evaluation, protocol: Protocol) 
                 volume_pred_ml=np.count_nonzero(mask_pred) * header.voxel_ml,
             )
             evaluation.results[name].append(result)
-            if name == protocol:
-                _offer(evaluation.worst, loaded, result, mask_gt, mask_pred)
+            if name == protocol and evaluation.worst.wants(score):
+                _draw(evaluation.worst, loaded, result, overlay, organ, backdrop)
 
 
-def _offer(
+def _draw(
     worst: WorstResults,
     loaded: LoadedPair,
     result: OrganResult,
-    mask_gt: BoolVolume,
-    mask_pred: BoolVolume,
+    overlay: _Overlay,
+    organ: Organ,
+    backdrop: _Backdrop,
 ) -> None:
-    """Keep a picture of a result if it is among the worst so far."""
+    """Keep a picture of a result, with scan and surroundings where there is a scan."""
     source = loaded.reference.source
+    box = overlay.box(organ)
+    scan = backdrop.read()
+    if scan is not None:
+        spacing_mm = source.header.geometry.spacing_mm
+        box = _grown(box, SURROUNDINGS_MM, spacing_mm, overlay.reference.shape)
+    mask_gt, mask_pred = overlay.masks(organ, box)
     worst.offer(
         result.case,
         result.organ,
@@ -240,6 +279,20 @@ def _offer(
         as_lps(mask_gt, source.orientation),
         as_lps(mask_pred, source.orientation),
         source.geometry.spacing_mm,
+        None if scan is None else as_lps(scan[box], source.orientation),
+    )
+
+
+def _grown(
+    box: _Slices, margin_mm: float, spacing_mm: SpacingZYX, shape: tuple[int, ...]
+) -> _Slices:
+    """Grow a box by a margin on all faces, within the volume."""
+    return tuple(
+        slice(
+            max(0, part.start - round(margin_mm / step)),
+            min(size, part.stop + round(margin_mm / step)),
+        )
+        for part, step, size in zip(box, spacing_mm, shape, strict=True)
     )
 
 

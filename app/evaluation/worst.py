@@ -8,8 +8,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from app.evaluation.protocols import Score
-from app.imaging.geometry import BoolVolume, SpacingZYX
-from app.imaging.picture import outline
+from app.imaging.geometry import BoolVolume, ScanVolume, SpacingZYX
+from app.imaging.picture import DISPLAY_WINDOW_HU, OPACITY, outline
 
 NUM_WORST = 10
 
@@ -37,12 +37,15 @@ class WorstResult:
         DSC and NSD.
     picture : Image
         Axial, coronal and sagittal plane, RGB.
+    over_scan : bool
+        Whether the scan shows behind them.
     """
 
     case: str
     organ: str
     score: Score
     picture: Image.Image
+    over_scan: bool
 
     @property
     def rank(self) -> float:
@@ -62,6 +65,13 @@ class WorstResults:
 
     results: list[WorstResult] = field(default_factory=list)
 
+    def wants(self, score: Score) -> bool:
+        """Tell whether a result would be kept; those not scored or perfect never are."""
+        rank = (score.dsc + score.nsd) / 2
+        if math.isnan(rank) or rank >= 1:
+            return False
+        return len(self.results) < NUM_WORST or rank < self.results[-1].rank
+
     def offer(
         self,
         case: str,
@@ -70,6 +80,7 @@ class WorstResults:
         mask_gt: BoolVolume,
         mask_pred: BoolVolume,
         spacing_mm: SpacingZYX,
+        scan: ScanVolume | None = None,
     ) -> None:
         """Draw and keep a result if it is among the worst so far.
 
@@ -78,25 +89,35 @@ class WorstResults:
         case, organ : str
             What was scored.
         score : Score
-            DSC and NSD; results that are not scored or perfect are passed over.
+            DSC and NSD.
         mask_gt, mask_pred : (Z, Y, X) arrays of bool
-            Reference and prediction, in LPS, cropped to the organ.
+            Reference and prediction, in LPS, cropped to the organ or somewhat beyond.
         spacing_mm : (z, y, x) floats
             Voxel spacing, in mm.
+        scan : (Z, Y, X) array of int16, optional
+            The scan there, in HU, to be seen behind them.
         """
-        rank = (score.dsc + score.nsd) / 2
-        if math.isnan(rank) or rank >= 1 or not mask_gt.size:
+        if not mask_gt.size or not self.wants(score):
             return
-        if len(self.results) == NUM_WORST and rank >= self.results[-1].rank:
-            return
-        picture = draw_disagreement(mask_gt, mask_pred, spacing_mm)
-        self.results.append(WorstResult(case=case, organ=organ, score=score, picture=picture))
+        picture = draw_disagreement(mask_gt, mask_pred, spacing_mm, scan)
+        self.results.append(
+            WorstResult(
+                case=case,
+                organ=organ,
+                score=score,
+                picture=picture,
+                over_scan=scan is not None,
+            )
+        )
         self.results.sort(key=lambda result: result.rank)
         del self.results[NUM_WORST:]
 
 
 def draw_disagreement(
-    mask_gt: BoolVolume, mask_pred: BoolVolume, spacing_mm: SpacingZYX
+    mask_gt: BoolVolume,
+    mask_pred: BoolVolume,
+    spacing_mm: SpacingZYX,
+    scan: ScanVolume | None = None,
 ) -> Image.Image:
     """Draw three planes where two masks disagree most: shared, missed, added.
 
@@ -106,6 +127,8 @@ def draw_disagreement(
         Reference and prediction, in LPS, not empty in size.
     spacing_mm : (z, y, x) floats
         Voxel spacing, in mm.
+    scan : (Z, Y, X) array of int16, optional
+        Drawn behind them, in the soft-tissue window; black without it.
 
     Returns
     -------
@@ -116,13 +139,15 @@ def draw_disagreement(
     step_z, step_y, step_x = spacing_mm
     # Counting the few wrong voxels beats summing over all of them.
     z, y, x = (int(np.argmax(np.bincount(places, minlength=1))) for places in np.nonzero(wrong))
+    behind = np.full(wrong.shape, DISPLAY_WINDOW_HU[0], np.int16) if scan is None else scan
     planes = [
-        (mask_gt[z], mask_pred[z], (step_y, step_x)),
-        (mask_gt[::-1, y], mask_pred[::-1, y], (step_z, step_x)),
-        (mask_gt[::-1, :, x], mask_pred[::-1, :, x], (step_z, step_y)),
+        (mask_gt[z], mask_pred[z], behind[z], (step_y, step_x)),
+        (mask_gt[::-1, y], mask_pred[::-1, y], behind[::-1, y], (step_z, step_x)),
+        (mask_gt[::-1, :, x], mask_pred[::-1, :, x], behind[::-1, :, x], (step_z, step_y)),
     ]
+    opacity = 1.0 if scan is None else OPACITY
     longest_mm = max(num * step for num, step in zip(wrong.shape, spacing_mm, strict=True))
-    painted = [_paint(*plane, PLANE_PIXELS / longest_mm) for plane in planes]
+    painted = [_paint(*plane, PLANE_PIXELS / longest_mm, opacity) for plane in planes]
     width = sum(image.width for image in painted) + (len(painted) + 1) * MARGIN_PIXELS
     height = max(image.height for image in painted) + 2 * MARGIN_PIXELS
     picture = Image.new("RGB", (width, height), "black")
@@ -136,10 +161,12 @@ def draw_disagreement(
 def _paint(
     plane_gt: npt.NDArray[np.bool_],
     plane_pred: npt.NDArray[np.bool_],
+    plane_hu: npt.NDArray[np.int16],
     spacing_mm: tuple[float, float],
     pixels_per_mm: float,
+    opacity: float,
 ) -> Image.Image:
-    """Draw one plane with square pixels; the reference is outlined."""
+    """Draw one plane with square pixels over the scan; the reference is outlined."""
     kinds = plane_gt.astype(np.uint8) + 2 * plane_pred.astype(np.uint8)
     rows, columns = (
         max(1, round(num * step * pixels_per_mm))
@@ -150,7 +177,14 @@ def _paint(
     scale_rows, scale_columns = rows / plane_gt.shape[0], columns / plane_gt.shape[1]
     size = (round(columns + 2 * scale_columns), round(rows + 2 * scale_rows))
     drawn = np.asarray(blocky.resize(size, Image.Resampling.NEAREST))
-    palette = np.array([(0, 0, 0), MISSED_COLOR, ADDED_COLOR, BOTH_COLOR], np.uint8)
-    pixels = palette[drawn]
+    low, high = DISPLAY_WINDOW_HU
+    gray = (np.clip(plane_hu, low, high) - low) * (255 / (high - low))
+    smooth = Image.fromarray(np.pad(np.rint(gray).astype(np.uint8), 1, mode="edge"))
+    shades = np.asarray(smooth.resize(size, Image.Resampling.BILINEAR), np.float32)[..., None]
+    palette = np.array([(0, 0, 0), MISSED_COLOR, ADDED_COLOR, BOTH_COLOR], np.float32)
+    # On a scan, what both agree on is left to be seen; its outline tells where it is.
+    opacities = np.array([0.0, opacity, opacity, opacity if opacity == 1.0 else 0.0], np.float32)
+    share = opacities[drawn][..., None]
+    pixels = np.rint(shades * (1 - share) + palette[drawn] * share).astype(np.uint8)
     pixels[outline(drawn & np.uint8(1))] = OUTLINE_COLOR
     return Image.fromarray(pixels)

@@ -1,50 +1,63 @@
 import json
 
-from app.benchmark.cases import CASES
-from app.benchmark.probe import Measurement
-from app.benchmark.report import as_table, misses, write_json
-from app.cli.benchmark import CASE_NAMES
+import pytest
 
-MEDIAN = CASES[0]
+from app.benchmark.report import cost_table, ratio_table, step_table, write_curves, write_json
 
 
-def measured(**changes):
-    figures = {"case": "median160", "exit_code": 0, "wall_s": 12.34, "peak_mib": 1536.0}
-    return Measurement(**{**figures, "case_record": {"status": "ok"}, **changes})
+@pytest.fixture
+def result(make_run, make_result):
+    steps = {"startup_seconds": {"import": 1.0}, "cases": [{"seconds": {"read": 0.5}}]}
+    ours = [make_run(wall_s=2.0, record=steps), make_run(wall_s=3.0, record=steps)]
+    return make_result(ours, [make_run(wall_s=10.0, peak_mib=1600.0)] * 2, between={"liver": 0.5})
 
 
-def test_within_budget_nothing_is_missed():
-    assert misses([measured()], budget_mib=1536) == []
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def test_each_way_to_miss_is_named():
-    over, killed, failed, unknown = misses(
-        [
-            measured(peak_mib=1537.0),
-            measured(exit_code=137),
-            measured(exit_code=1),
-            measured(peak_mib=None),
-        ],
-        budget_mib=1536,
-    )
-    assert "1537 MiB, over the 1536 allowed" in over
-    assert "out of memory" in killed
-    assert "exit code 1" in failed
-    assert "does not tell" in unknown
+def test_cost_table_has_a_row_for_each_system_in_the_order_of_x_y_z(result):
+    *_, ours, theirs = cost_table([result]).splitlines()
+    assert cells(ours) == [
+        "median160", "512×512×160", "0.7×0.8×2.5", "ours", "2.5 s", "0.20 GiB", "0.3 GiB·s",
+        "2.5 CPU·s",
+    ]  # fmt: skip
+    assert cells(theirs)[3:6] == ["theirs", "10.0 s", "1.56 GiB"]
 
 
-def test_table_has_a_row_for_each_case_in_the_order_of_x_y_z():
-    *_, row = as_table([MEDIAN], [measured()]).splitlines()
-    assert row == "| median160 | 512x512x160 | 0.8x0.8x2.5 | 12.3 s | 1.50 GiB |"
+def test_ratio_table_gives_this_system_over_the_other(result):
+    *_, row = ratio_table([result]).splitlines()
+    assert cells(row) == ["median160", "0.25", "0.12", "1.00", "1.00", "0.500", "–", "–"]
 
 
-def test_json_holds_figures_and_what_they_were_measured_on(tmp_path):
-    path = tmp_path / "benchmark.json"
-    write_json(path, [measured()], {"machine": {"num_cpus": 2}})
-    record = json.loads(path.read_text())
+def test_step_table_gives_what_was_recorded_and_the_rest(result):
+    head, _, row = step_table([result]).splitlines()
+    assert cells(head)[2:] == ["import", "read", "other"]
+    assert cells(row)[2:] == ["1.00 s", "0.50 s", "1.00 s"]
+    assert step_table([]) == ""
+
+
+def test_json_holds_every_figure_and_every_sample(result, tmp_path):
+    write_json(tmp_path / "benchmark.json", [result], {"machine": {"num_cpus": 2}})
+    record = json.loads((tmp_path / "benchmark.json").read_text())
     assert record["machine"] == {"num_cpus": 2}
-    assert record["cases"][0]["peak_mib"] == 1536.0
+    case = record["cases"]["median160"]
+    figures = ("seconds", "peak_mib", "reference_seconds", "reference_peak_mib", "time_ratio",
+               "memory_ratio", "memory_area_ratio", "cpu_area_ratio")  # fmt: skip
+    assert [case[name] for name in figures] == [2.5, 200.0, 10.0, 1600.0, 0.25, 0.125, 1.0, 1.0]
+    assert case["dsc_between"] == {"liver": 0.5}
+    assert len(case["runs"]) == 4
+    assert case["runs"][0]["samples"]["memory_mib"] == [0.0, 100.0, 200.0]
 
 
-def test_command_line_offers_every_case():
-    assert tuple(case.name for case in CASES) == CASE_NAMES
+def test_what_was_not_measured_is_null(make_run, make_result, tmp_path):
+    write_json(tmp_path / "benchmark.json", [make_result([make_run()])], {})
+    case = json.loads((tmp_path / "benchmark.json").read_text())["cases"]["median160"]
+    names = ("reference_seconds", "reference_peak_mib", "time_ratio", "memory_ratio", "dsc_truth")
+    assert [case[name] for name in names] == [None] * 5
+
+
+def test_every_run_leaves_its_samples(result, tmp_path):
+    write_curves(tmp_path, result)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"median160-{who}-{n}.csv" for who in ("ours", "other") for n in (1, 2)}

@@ -103,7 +103,7 @@ def test_missing_and_extra_files_are_reported(folders, tmp_path, capsys):
         write_labels(references / f"{case}.nii.gz", labels())
     for case in ("a", "c"):
         write_labels(predictions / f"{case}.nii.gz", labels())
-    assert evaluate(folders, tmp_path / "out", "--protocol", "strict") == 0
+    assert evaluate(folders, tmp_path / "out", "--protocol", "strict") == 1
     told = capsys.readouterr().out
     assert "MISSING  b: no prediction" in told
     assert f"EXTRA    {predictions / 'c.nii.gz'}" in told
@@ -112,6 +112,34 @@ def test_missing_and_extra_files_are_reported(folders, tmp_path, capsys):
     assert summary["mean_dsc"] == pytest.approx((2 * 0.5 + 11 * 0) / 13, abs=1e-6)
     assert summary["missing_predictions"] == ["b"]
     assert summary["extra_predictions"] == ["c.nii.gz"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_missing_prediction_alone_shows_in_the_exit_code(folders, tmp_path, protocol):
+    predictions, references = folders
+    for case in ("a", "b"):
+        write_labels(references / f"{case}.nii.gz", labels())
+        write_labels(predictions / f"{case}.nii.gz", labels())
+    assert evaluate(folders, tmp_path / "out", "--protocol", protocol) == 0
+    (predictions / "b.nii.gz").unlink()
+    assert evaluate(folders, tmp_path / "out", "--protocol", protocol) == 1
+
+
+def test_a_scan_on_another_grid_is_an_error_and_the_pictures_go_without_it(
+    folders, tmp_path, capsys
+):
+    predictions, references = folders
+    write_labels(references / "a.nii.gz", labels())
+    write_labels(predictions / "a.nii.gz", np.roll(labels(), 1, axis=2))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    hu = np.zeros(labels().shape, np.int16)
+    write_labels(scans / "a_0000.nii.gz", hu)
+    assert evaluate(folders, tmp_path / "out", "--scans", str(scans)) == 0
+    write_labels(scans / "a_0000.nii.gz", hu, spacing_xyz=(1.0, 2.0, 2.5))
+    assert evaluate(folders, tmp_path / "out", "--scans", str(scans)) == 1
+    assert str(scans / "a_0000.nii.gz") in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").read_text().count("<figure>") == 2
 
 
 def test_a_prediction_on_another_grid_is_an_error_that_names_both_files(folders, tmp_path, capsys):

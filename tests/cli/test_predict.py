@@ -45,6 +45,16 @@ def record_of(output):
     return json.loads((output / "run.json").read_text())
 
 
+def test_record_tells_how_long_the_start_took(scans, tmp_path, stand_in_weights):
+    (scans / "b_0000.nii.gz").unlink()
+    assert predict(scans, tmp_path / "labels", stand_in_weights) == 0
+    startup = record_of(tmp_path / "labels")["startup_seconds"]
+    assert set(startup) == {"import", "compile"}
+    assert startup["compile"] > 0
+    # Where the system tells when a process began; this one has long been running.
+    assert startup["import"] is None or startup["import"] > 0.1
+
+
 def test_one_damaged_scan_does_not_stop_the_others(scans, tmp_path, stand_in_weights, capsys):
     output = tmp_path / "new" / "labels"
     assert predict(scans, output, stand_in_weights) == 1

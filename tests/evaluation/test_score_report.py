@@ -3,7 +3,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from label_files import make_folders, write_labels
+import SimpleITK as sitk
+from label_files import SPACING_XYZ, make_folders, write_labels
 
 from app.evaluation.box_plot import LABEL_PIXELS, PLOT_PIXELS, box_plot
 from app.evaluation.protocols import Score
@@ -105,6 +106,43 @@ def test_shared_missed_and_added_voxels_have_their_colors():
     columns = [np.argwhere((picture == color).all(axis=2))[:, 1] for color in
                (MISSED_COLOR, ADDED_COLOR)]  # fmt: skip
     assert columns[0].min() < columns[1].min()
+
+
+def test_the_scan_shows_where_both_agree_and_where_there_is_no_organ():
+    mask_gt, mask_pred = np.zeros((2, 3, 9, 12), bool)
+    mask_gt[:, 2:7, 2:8], mask_pred[:, 2:7, 4:10] = True, True
+    hu = np.full(mask_gt.shape, 41, np.int16)  # 201 of the window's 400 HU: a gray of 128
+    picture = np.asarray(draw_disagreement(mask_gt, mask_pred, (3.0, 2.0, 1.0), hu))
+    seen = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    # 0.55 * 128 + 0.45 * color
+    missed, added = (
+        tuple(round(0.55 * 128 + 0.45 * channel) for channel in color)
+        for color in (MISSED_COLOR, ADDED_COLOR)
+    )
+    assert seen == {(0, 0, 0), (128, 128, 128), missed, added, OUTLINE_COLOR}
+
+
+def test_a_scan_in_another_orientation_lies_under_its_reference(tmp_path):
+    reference = np.zeros((6, 9, 12), np.uint8)
+    reference[1:5, 2:7, 3:8] = 1
+    hu = np.full(reference.shape, -1000, np.int16)
+    hu[reference > 0] = 1000
+    predictions, references = make_folders(tmp_path)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_labels(references / "a.nii.gz", reference)
+    write_labels(predictions / "a.nii.gz", np.roll(reference, 1, axis=2))
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing(SPACING_XYZ)
+    pictures = []
+    for orientation in ("LPS", "SAR"):
+        sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(scans / "a_0000.nii.gz"))
+        evaluation = evaluate(predictions, references, protocol="strict", scans=scans)
+        assert evaluation.problems["strict"] == []
+        pictures.append(np.asarray(evaluation.worst.results[0].picture))
+    assert (pictures[0] == pictures[1]).all()
+    # The bright organ, besides its outline.
+    assert (pictures[0] == 255).all(axis=2).mean() > 0.05
 
 
 def test_only_the_ten_worst_are_kept_and_what_is_not_scored_is_not_among_them():

@@ -1,0 +1,59 @@
+"""The reference against this system: two programs that share networks and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from app.benchmark.cases import Scan
+from app.benchmark.compare import compare
+from app.benchmark.systems import local_installation, reference
+from app.cli.main import main
+
+pytest.importorskip("torch")
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """Give both systems' label maps of a phantom that lies in no usual order."""
+    folder = tmp_path_factory.mktemp("reference")
+    scan_path, truth = folder / "scans" / "tiny_0000.nii.gz", folder / "tiny.nii.gz"
+    scan_path.parent.mkdir()
+    code = main(
+        ["synthesize", "--size", "96x76x44", "--spacing", "3.2x3.4x4.1", "--orientation", "SRA",
+         "--seed", "3", "--output", str(scan_path), "--labels", str(truth)]
+    )  # fmt: skip
+    assert code == 0
+    scan = Scan(
+        name="tiny", folder=scan_path.parent, truth=truth, shape=(76, 96, 44),
+        spacing_mm=(3.4, 3.2, 4.1),
+    )  # fmt: skip
+    return compare(
+        scan,
+        local_installation(memory="8GiB", weights=WEIGHTS),
+        reference(weights=WEIGHTS),
+        repeat=1,
+        scratch=folder,
+    )
+
+
+def test_both_end_well_and_tell_the_same_steps(result):
+    assert [run.exit_code for run in (*result.ours.measurements, *result.theirs.measurements)] == [
+        0,
+        0,
+    ]
+    assert set(result.theirs.steps_s) == set(result.ours.steps_s) == {
+        "import", "compile", "read", "locate", "segment", "restore", "write", "other"
+    }  # fmt: skip
+
+
+def test_both_find_the_same_organs_in_the_same_places(result):
+    # A mirrored or exchanged axis leaves nothing of the kidneys and little of liver and spleen.
+    for organ in ("liver", "spleen", "right_kidney", "left_kidney"):
+        assert result.between[organ] > 0.75, organ
+        assert result.their_truth[organ] > 0.6, organ
+
+
+def test_a_folder_without_a_scan_is_wrong_use(tmp_path):
+    assert reference(weights=WEIGHTS).run(tmp_path, tmp_path).exit_code == 2
