@@ -1,0 +1,163 @@
+"""What `predict` is to compute and write besides all organs as label maps."""
+
+import argparse
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import UsageError
+from app.labels import ORGANS, values_of
+
+if TYPE_CHECKING:
+    from app.cascade.report import CaseReport
+    from app.cli.cases import Case
+    from app.imaging.io import Source
+
+FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
+STATISTICS_NAME = "organs.csv"
+
+
+def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments that choose what is computed and written."""
+    parser.add_argument(
+        "--organs",
+        type=_names,
+        metavar="A,B",
+        help="only these organs in the results, such as liver,left_kidney (default: all 13)",
+    )
+    parser.add_argument(
+        "--formats",
+        type=_names,
+        default=["nifti"],
+        metavar="A,B",
+        help=f"of {', '.join(FORMATS)}; NIfTI is always written (default: nifti)",
+    )
+    parser.add_argument(
+        "--dicom",
+        type=Path,
+        metavar="DIR",
+        help="for dicom-seg: folder of the DICOM series, or of one folder for each scan, "
+        "named as the scan (default: the input, where it is a DICOM folder)",
+    )
+    parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help=f"write {STATISTICS_NAME}: volume, HU, extent of every organ of every scan",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="fewer patches, and no second look where the located box cuts an organ",
+    )
+    parser.add_argument(
+        "--boxes-only",
+        action="store_true",
+        help="only find the abdomen: boxes.json with a box for each scan, no label maps",
+    )
+
+
+class Extras:
+    """What was asked for, and where it goes.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As described by :func:`add_extra_arguments`; and ``output``.
+
+    Raises
+    ------
+    UsageError
+        If something is asked for that there is not, or that does not go together.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.output: Path = arguments.output
+        self.formats: Sequence[str] = arguments.formats
+        self.dicom: Path | None = arguments.dicom
+        self.statistics: bool = arguments.statistics
+        self.fast: bool = arguments.fast
+        self.boxes_only: bool = arguments.boxes_only
+        self.organs = None if arguments.organs is None else values_of(arguments.organs)
+        self._check()
+
+    def _check(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown:
+            raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
+        more = self.organs is not None or self.statistics or set(self.formats) != {"nifti"}
+        if self.boxes_only and (more or self.fast):
+            raise UsageError(
+                "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
+                "--statistics and --fast"
+            )
+        if "dicom-seg" in self.formats and importlib.util.find_spec("highdicom") is None:
+            raise UsageError(
+                "--formats dicom-seg: needs the package highdicom, which is not installed here; "
+                "install requirements/run.txt"
+            )
+        if self.dicom is not None and not self.dicom.is_dir():
+            raise UsageError(f"--dicom {self.dicom}: no such folder")
+
+    def as_record(self) -> dict[str, Any]:
+        """Give what ``run.json`` tells of the choices."""
+        names = [
+            organ.name for organ in ORGANS if self.organs is None or organ.value in self.organs
+        ]
+        return {"organs": names, "formats": list(self.formats), "fast": self.fast}
+
+    def write(self, case: "Case", report: "CaseReport") -> list[Path]:
+        """Write what was asked for of a case whose label map is finished.
+
+        Parameters
+        ----------
+        case : Case
+            The case.
+        report : CaseReport
+            Of its segmentation; told what could not be written.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        InputError, OutputError, UsageError
+            If one of them cannot be written.
+        """
+        from app.outputs.formats import write_formats
+        from app.outputs.label_tables import write_label_tables
+        from app.outputs.organ_table import OrganTable
+
+        paths = write_label_tables(self.output)
+        if self.statistics:
+            table = OrganTable(self.output / STATISTICS_NAME)
+            table.put(case.name, report.organs)
+            paths.append(table.path)
+        written, warnings = write_formats(
+            case.label_path, case.name, self.formats, self._series_folder(case)
+        )
+        report.warnings += warnings
+        return paths + written
+
+    def write_box(self, case: "Case", report: "CaseReport", source: "Source") -> list[Path]:
+        """Write where phase one found the abdomen of a case."""
+        from app.outputs.boxes import NAME, BoxTable
+
+        table = BoxTable(self.output / NAME)
+        table.put(case.name, report.box, source)
+        return [table.path]
+
+    def _series_folder(self, case: "Case") -> Path | None:
+        """Find the DICOM series that a case was made from."""
+        if case.scan_path.is_dir():
+            return case.scan_path
+        if self.dicom is None:
+            return None
+        own = self.dicom / case.name
+        return own if own.is_dir() else self.dicom
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
