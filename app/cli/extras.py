@@ -136,7 +136,7 @@ class Extras:
             table.put(case.name, report.organs)
             paths.append(table.path)
         written, warnings = write_formats(
-            case.label_path, case.name, self.formats, self._series_folder(case)
+            case.label_path, case.name, self.formats, self._series_files(case)
         )
         report.warnings += warnings
         return paths + written
@@ -149,14 +149,16 @@ class Extras:
         table.put(case.name, report.box, source)
         return [table.path]
 
-    def _series_folder(self, case: "Case") -> Path | None:
-        """Find the DICOM series that a case was made from."""
+    def _series_files(self, case: "Case") -> list[Path] | None:
+        """List the files that may hold the DICOM series a case was made from."""
         if case.scan_path.is_dir():
-            return case.scan_path
-        if self.dicom is None:
+            folder = case.scan_path
+        elif self.dicom is None:
             return None
-        own = self.dicom / case.name
-        return own if own.is_dir() else self.dicom
+        else:
+            own = self.dicom / case.name
+            folder = own if own.is_dir() else self.dicom
+        return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _names(text: str) -> list[str]:

@@ -31,14 +31,14 @@ _SERIES_NUMBER = 300
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
 
 
-def read_series(folder: Path) -> list[Dataset]:
-    """Read the headers of the one series of images in a folder.
+def read_series(files: Iterable[Path]) -> list[Dataset]:
+    """Read the headers of the one series of images among some files.
 
     Parameters
     ----------
-    folder : Path
-        Searched with all folders in it; files that are no DICOM images with a
-        place in space are passed over.
+    files : iterable of Path
+        In any order; those that are no DICOM images with a place in space are
+        passed over.
 
     Returns
     -------
@@ -52,14 +52,17 @@ def read_series(folder: Path) -> list[Dataset]:
     UnsupportedScanError
         If there is more than one series.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    series = [header for path in files if (header := _image_header(path)) is not None]
+    paths = list(files)
+    series = [header for path in paths if (header := _image_header(path)) is not None]
     if not series:
-        raise UnreadableScanError(f"{folder}: no DICOM images found; name the folder of the series")
+        raise UnreadableScanError(
+            f"{paths[0] if paths else 'DICOM series'}: no slice of a series, nor in the "
+            f"{max(0, len(paths) - 1)} other file(s); name the folder of the series"
+        )
     found = sorted({str(header.SeriesInstanceUID) for header in series})
     if len(found) > 1:
         raise UnsupportedScanError(
-            f"{folder}: {len(found)} series found ({', '.join(found)}); "
+            f"{paths[0].parent}: {len(found)} series found ({', '.join(found)}); "
             "name a folder that holds the one that was segmented"
         )
     return in_order(series)

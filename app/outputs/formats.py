@@ -1,6 +1,6 @@
 """A label map in the formats of other tools, written beside it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from app.errors import UsageError
@@ -15,7 +15,10 @@ FORMATS = (NIFTI, SEG_NRRD, DICOM_SEG)
 
 
 def write_formats(
-    label_path: Path, name: str, formats: Collection[str], series_folder: Path | None = None
+    label_path: Path,
+    name: str,
+    formats: Collection[str],
+    series_files: Iterable[Path] | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Write a finished label map in further formats, beside it.
 
@@ -27,8 +30,8 @@ def write_formats(
         Name of the case; files are named after it.
     formats : collection of str
         Of :data:`FORMATS`.
-    series_folder : Path, optional
-        The DICOM series that the label map lies on; needed for ``dicom-seg``.
+    series_files : iterable of Path, optional
+        Files of the DICOM series that the label map lies on; needed for ``dicom-seg``.
 
     Returns
     -------
@@ -58,9 +61,9 @@ def write_formats(
         # The container image leaves out the DICOM libraries.
         from app.outputs import dicom_seg
 
-        if series_folder is None:
+        if series_files is None:
             raise UsageError(f"{label_path}: a DICOM SEG needs its series; name it with --dicom")
         path = label_path.with_name(name + dicom_seg.SUFFIX)
-        dicom_seg.write_dicom_seg(label_map, dicom_seg.read_series(series_folder), path)
+        dicom_seg.write_dicom_seg(label_map, dicom_seg.read_series(series_files), path)
         written.append(path)
     return written, []
