@@ -155,16 +155,17 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     started = time.perf_counter()
     report = CaseReport()
     try:
-        if extras.boxes_only:
+        if extras.boxes is not None:
             report, source = locate_scan(case.scan_path, cascade)
-            paths = extras.write_box(case, report, source)
+            extras.boxes.put(case.name, report.box, source)
+            paths = [extras.boxes.path]
         else:
             report = segment_scan(
                 case.scan_path,
                 case.label_path,
                 cascade,
                 organs=extras.organs,
-                statistics=extras.statistics,
+                statistics=extras.table is not None,
             )
             hand_over(case.label_path)
             entry["output"] = case.label_path.name

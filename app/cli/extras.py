@@ -12,7 +12,6 @@ from app.labels import ORGANS, values_of
 if TYPE_CHECKING:
     from app.cascade.report import CaseReport
     from app.cli.cases import Case
-    from app.imaging.io import Source
 
 FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
 STATISTICS_NAME = "organs.csv"
@@ -58,46 +57,44 @@ def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Extras:
-    """What was asked for, and where it goes.
+    """What was asked for, and the tables it goes to.
 
     Parameters
     ----------
     arguments : Namespace
         As described by :func:`add_extra_arguments`; and ``output``.
 
+    Attributes
+    ----------
+    organs : frozenset of int or None
+        Label values to keep; None for all.
+    fast : bool
+        Whether accuracy is to be traded for time.
+    table : OrganTable or None
+        Where statistics go, if they are wanted.
+    boxes : BoxTable or None
+        Where boxes go, if they alone are wanted.
+
     Raises
     ------
     UsageError
         If something is asked for that there is not, or that does not go together.
+    InputError
+        If a table of the output folder cannot be gone on with.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        from app.outputs import boxes
+        from app.outputs.organ_table import OrganTable
+
         self.output: Path = arguments.output
         self.formats: Sequence[str] = arguments.formats
         self.dicom: Path | None = arguments.dicom
-        self.statistics: bool = arguments.statistics
         self.fast: bool = arguments.fast
-        self.boxes_only: bool = arguments.boxes_only
         self.organs = None if arguments.organs is None else values_of(arguments.organs)
-        self._check()
-
-    def _check(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown:
-            raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
-        more = self.organs is not None or self.statistics or set(self.formats) != {"nifti"}
-        if self.boxes_only and (more or self.fast):
-            raise UsageError(
-                "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
-                "--statistics and --fast"
-            )
-        if "dicom-seg" in self.formats and importlib.util.find_spec("highdicom") is None:
-            raise UsageError(
-                "--formats dicom-seg: needs the package highdicom, which is not installed here; "
-                "install requirements/run.txt"
-            )
-        if self.dicom is not None and not self.dicom.is_dir():
-            raise UsageError(f"--dicom {self.dicom}: no such folder")
+        _check(arguments)
+        self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
+        self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
 
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
@@ -128,26 +125,16 @@ class Extras:
         """
         from app.outputs.formats import write_formats
         from app.outputs.label_tables import write_label_tables
-        from app.outputs.organ_table import OrganTable
 
         paths = write_label_tables(self.output)
-        if self.statistics:
-            table = OrganTable(self.output / STATISTICS_NAME)
-            table.put(case.name, report.organs)
-            paths.append(table.path)
+        if self.table is not None:
+            self.table.put(case.name, report.organs)
+            paths.append(self.table.path)
         written, warnings = write_formats(
             case.label_path, case.name, self.formats, self._series_files(case)
         )
         report.warnings += warnings
         return paths + written
-
-    def write_box(self, case: "Case", report: "CaseReport", source: "Source") -> list[Path]:
-        """Write where phase one found the abdomen of a case."""
-        from app.outputs.boxes import NAME, BoxTable
-
-        table = BoxTable(self.output / NAME)
-        table.put(case.name, report.box, source)
-        return [table.path]
 
     def _series_files(self, case: "Case") -> list[Path] | None:
         """List the files that may hold the DICOM series a case was made from."""
@@ -163,3 +150,23 @@ class Extras:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what there is not, and what does not go together."""
+    unknown = [name for name in arguments.formats if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
+    labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
+    if arguments.boxes_only and (labels_wanted or arguments.fast):
+        raise UsageError(
+            "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
+            "--statistics and --fast"
+        )
+    if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
+        raise UsageError(
+            "--formats dicom-seg: needs the package highdicom, which is not installed here; "
+            "install requirements/run.txt"
+        )
+    if arguments.dicom is not None and not arguments.dicom.is_dir():
+        raise UsageError(f"--dicom {arguments.dicom}: no such folder")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.errors import InputError
 from app.imaging.geometry import Box
 from app.imaging.io import Source, atomic_path
 
@@ -23,11 +24,16 @@ class BoxTable:
     ----------
     path : Path
         The file.
+
+    Raises
+    ------
+    InputError
+        If the file is there but holds no such table.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._boxes: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._boxes = _read(path) if path.exists() else {}
 
     def put(self, case: str, box: Box | None, source: Source) -> None:
         """Write the box of a case.
@@ -49,6 +55,16 @@ class BoxTable:
         self._boxes[case] = None if box is None else describe(box, source)
         with atomic_path(self.path) as partial:
             partial.write_text(json.dumps(self._boxes, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        boxes = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON ({error}); move the file away and run again") from error
+    if not isinstance(boxes, dict):
+        raise InputError(f"{path}: no table of boxes; move the file away and run again")
+    return boxes
 
 
 def describe(box: Box, source: Source) -> dict[str, Any]:

@@ -12,7 +12,7 @@ COLORS_NAME = "labels.ctbl"
 
 
 def write_label_tables(folder: Path) -> list[Path]:
-    """Write ``labels.json`` and the color table ``labels.ctbl`` of 3D Slicer.
+    """Write ``labels.json`` and the color table of 3D Slicer, unless they are there already.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ def write_label_tables(folder: Path) -> list[Path]:
     """
     texts = {folder / LABELS_NAME: labels_json(), folder / COLORS_NAME: color_table()}
     for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
     return list(texts)

@@ -187,6 +187,16 @@ def test_wrong_use_is_said_before_any_work(scans, predict, tmp_path, capsys, opt
     assert not (tmp_path / "labels").exists()
 
 
+def test_a_table_that_cannot_be_gone_on_with_is_told_before_any_work(
+    scans, predict, tmp_path, capsys
+):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "organs.csv").write_text("my own table")
+    assert predict(scans, "--statistics") == 2
+    assert "organs.csv" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["organs.csv"]
+
+
 def test_dicom_segmentation_where_the_library_is_missing_is_wrong_use(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     arguments = argparse.Namespace(

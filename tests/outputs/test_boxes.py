@@ -6,6 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.errors import InputError
 from app.imaging.geometry import Box
 from app.imaging.io import read_scan
 from app.imaging.orientation import as_lps
@@ -56,3 +57,10 @@ def test_boxes_of_an_earlier_run_stay(tmp_path):
     assert found["a"]["voxels"]["stop"] == [3, 2, 1]
     assert found["b"] is None
     assert found["a"]["lps_mm"]["min"] == pytest.approx([9.5, 19.0, 28.5])
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]"])
+def test_another_file_of_that_name_is_never_overwritten(tmp_path, text):
+    (tmp_path / "boxes.json").write_text(text)
+    with pytest.raises(InputError, match="move the file away"):
+        BoxTable(tmp_path / "boxes.json")
