@@ -25,7 +25,7 @@ from app.cascade.report import CaseReport
 from app.config import DEFAULT_WEIGHTS
 from app.errors import UsageError
 from app.imaging.geometry import IDENTITY, Geometry, LabelVolume, SpacingZYX
-from app.imaging.in_memory import adopt_array, adopt_image, as_array, as_image, without_voxels
+from app.imaging.in_memory import adopt_array, adopt_image, as_array, as_image
 from app.imaging.io import Source
 from app.imaging.volume import Volume
 from app.labels import values_of
@@ -215,7 +215,7 @@ def _segment(
     """Do in memory what ``segment_scan`` does from file to file."""
     reset_process_peak()
     report = CaseReport()
-    report.note_plan(cascade.plan(without_voxels(source)))
+    report.note_plan(cascade.plan(source.header))
     scores = score_scan(scan, source, cascade, report)
     labels = label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)
     return labels, report

@@ -165,8 +165,8 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
         raise UsageError(
-            "--formats dicom-seg: needs the package highdicom, which is not installed here; "
-            "install requirements/run.txt"
+            "--formats dicom-seg: needs the package highdicom, which is not installed here (the "
+            "container image leaves it out); install requirements/run.txt and run it from there"
         )
     if arguments.dicom is not None and not arguments.dicom.is_dir():
         raise UsageError(f"--dicom {arguments.dicom}: no such folder")

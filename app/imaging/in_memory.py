@@ -1,6 +1,5 @@
 """Scans that come as arrays or SimpleITK images, and label maps that go back as the same."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,8 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
         path=_NAME,
         geometry=geometry,
         pixel_type=str(array.dtype),
-        bytes_per_voxel=array.dtype.itemsize,
+        # Memory is planned by this: the array itself is its owner's, the int16 voxels are ours.
+        bytes_per_voxel=2,
         nifti_header=None,
     )
     return scan, Source(header=header, orientation=orientation, geometry=scan.geometry)
@@ -119,11 +119,6 @@ def as_image(labels: LabelVolume, source: Source, image: sitk.Image) -> sitk.Ima
     label_image = sitk.GetImageFromArray(as_array(labels, source))
     label_image.CopyInformation(image)
     return label_image
-
-
-def without_voxels(source: Source) -> ScanHeader:
-    """Give the header that memory is planned by: the voxels are in memory already."""
-    return replace(source.header, bytes_per_voxel=2)
 
 
 def _check_grid(geometry: Geometry) -> None:

@@ -21,6 +21,7 @@ SPACING_MM = (2.5, 0.8, 1.1)
 LIVER, RIGHT_KIDNEY, LEFT_KIDNEY = 1, 2, 13
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 TILTED = (0.96592583, 0.25881905, 0.0, -0.25881905, 0.96592583, 0.0)
+ROOT = Path(__file__).resolve().parents[2]
 DCIODVFY = Path(sys.executable).with_name("dciodvfy")
 
 
@@ -44,6 +45,21 @@ def label_map_of(files, array, path):
     return read_label_map(path)
 
 
+def frames_on(files, path):
+    """Read a segmentation as a label map, slice by slice of the source's files."""
+    uids = [dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files]
+    return hd.seg.segread(path).get_pixels_by_source_instance(
+        uids, combine_segments=True, relabel=False, assert_missing_frames_are_empty=True
+    )
+
+
+def errors_in(path):
+    """Ask the DICOM validator of the package dicom3tools."""
+    told = subprocess.run([DCIODVFY, path], capture_output=True, text=True).stderr.splitlines()
+    assert told[0] == "Segmentation"  # what it took the file for
+    return [line for line in told if line.startswith("Error")]
+
+
 @pytest.fixture
 def series(tmp_path):
     hu = np.random.default_rng(1).integers(-1000, 1000, (6, 20, 24)).astype(np.int16)
@@ -56,12 +72,7 @@ def test_segmentation_read_back_equals_the_label_map_voxel_by_voxel(tmp_path, or
     files = write_series(tmp_path / "series", hu, spacing_mm=SPACING_MM, orientation=orientation)
     label_map = label_map_of(files, labels(), tmp_path / "labels.nii.gz")
     write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
-    found = hd.seg.segread(tmp_path / "x.seg.dcm")
-    uids = [dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files]
-    frames = found.get_pixels_by_source_instance(
-        uids, combine_segments=True, relabel=False, assert_missing_frames_are_empty=True
-    )
-    assert np.array_equal(frames, labels())
+    assert np.array_equal(frames_on(files, tmp_path / "x.seg.dcm"), labels())
 
 
 def test_label_map_that_lies_another_way_than_the_series_lands_on_the_right_slices(
@@ -77,11 +88,7 @@ def test_label_map_that_lies_another_way_than_the_series_lands_on_the_right_slic
         headers_in(tmp_path / "series"),
         tmp_path / "x.seg.dcm",
     )
-    uids = [dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in series]
-    frames = hd.seg.segread(tmp_path / "x.seg.dcm").get_pixels_by_source_instance(
-        uids, combine_segments=True, relabel=False, assert_missing_frames_are_empty=True
-    )
-    assert np.array_equal(frames, labels())
+    assert np.array_equal(frames_on(series, tmp_path / "x.seg.dcm"), labels())
 
 
 def test_segments_carry_number_name_codes_and_side(tmp_path, series):
@@ -114,10 +121,7 @@ def test_segmentation_belongs_to_the_patient_study_and_space_of_its_source(tmp_p
 def test_segmentation_passes_the_dicom_validator(tmp_path, series):
     label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
     write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
-    assert DCIODVFY.exists(), "the package dicom3tools brings it"
-    told = subprocess.run([DCIODVFY, tmp_path / "x.seg.dcm"], capture_output=True, text=True).stderr
-    assert "Segmentation" in told  # what it took the file for
-    assert [line for line in told.splitlines() if line.startswith("Error")] == []
+    assert errors_in(tmp_path / "x.seg.dcm") == []
 
 
 def test_codes_are_those_of_the_standards_context_groups():
@@ -171,3 +175,28 @@ def test_two_series_in_a_folder_are_refused_and_other_files_passed_over(tmp_path
     (tmp_path / "series").mkdir()
     with pytest.raises(UnreadableScanError, match="no slice of a series"):
         headers_in(tmp_path / "series")
+
+
+@pytest.mark.realdata
+def test_real_scan_as_a_series_gives_a_valid_segmentation_equal_to_its_labels(tmp_path):
+    path = ROOT / ".." / "shared" / "data" / "ct" / "torso_3mm_0000.nii.gz"
+    if not path.exists():
+        pytest.skip(f"no real scan at {path}")
+    scan, labels = (
+        sitk.DICOMOrient(sitk.ReadImage(path.with_name(name)), "LPS")[:, :, 60:84]
+        for name in (path.name, "torso_3mm_labels.nii.gz")
+    )
+    files = write_series(
+        tmp_path / "series",
+        sitk.GetArrayFromImage(scan),
+        spacing_mm=scan.GetSpacing()[::-1],
+        origin_xyz=scan.GetOrigin(),
+    )
+    # Stored as archives of NIfTI files often are: x to the right, y to the front.
+    sitk.WriteImage(sitk.DICOMOrient(labels, "RAS"), tmp_path / "labels.nii.gz")
+    label_map = read_label_map(tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    assert errors_in(tmp_path / "x.seg.dcm") == []
+    found = frames_on(files, tmp_path / "x.seg.dcm")
+    assert np.unique(found).size == 10  # nine organs cross these slices
+    assert np.array_equal(found, sitk.GetArrayFromImage(labels))
