@@ -42,6 +42,8 @@ def write_formats(
 
     Raises
     ------
+    UsageError
+        If a DICOM SEG is asked for without a series.
     InputError
         If the label map or the series cannot be used.
     OutputError
