@@ -6,9 +6,13 @@ trained with, so that training and runtime cannot disagree. All tuples are
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.errors import UsageError
 from app.labels import CLASS_NAMES
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+"""The weights that came with the program."""
 
 PREPROCESSING_VERSION = 1
 """Raised whenever resampling or intensity scaling changes; other weights are refused."""

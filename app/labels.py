@@ -4,7 +4,10 @@ Values and names are those of the FLARE challenge. NSD tolerances are the
 challenge's, in mm. Colors are sRGB, chosen to be told apart next to each other.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from app.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,24 @@ NUM_CLASSES = len(ORGANS) + 1
 
 CLASS_NAMES: tuple[str, ...] = ("background", *(organ.name for organ in ORGANS))
 """Name of each value of a label map, background included."""
+
+
+def values_of(names: Iterable[str]) -> frozenset[int]:
+    """Give the label values of organs by their names.
+
+    Raises
+    ------
+    UsageError
+        If there is no such organ, or none is named.
+    """
+    values = {organ.name: organ.value for organ in ORGANS}
+    wanted = list(names)
+    unknown = [name for name in wanted if name not in values]
+    if unknown or not wanted:
+        raise UsageError(
+            f"organs {', '.join(unknown) or '(none)'}: not known; known are {', '.join(values)}"
+        )
+    return frozenset(values[name] for name in wanted)
 
 
 def mirrored_values() -> tuple[int, ...]:

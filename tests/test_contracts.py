@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAYS_HOME = {"torch", "monai", "numba", "safetensors", "PIL"}
+STAYS_HOME = {"torch", "monai", "numba", "safetensors", "PIL", "highdicom"}
 
 
 def modules_loaded_by(*names):
@@ -43,13 +43,23 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.info",
         "app.cli.batch",
         "app.cli.cases",
+        "app.cli.extras",
+        "app.api",
         *modules_in("app.cascade"),
     ]
-    shipped += [name for name in modules_in("app.imaging") if name != "app.imaging.picture"]
+    stays = {"app.imaging.picture", "app.outputs.dicom_seg"}
+    shipped += [
+        name
+        for room in ("app.imaging", "app.outputs")
+        for name in modules_in(room)
+        if name not in stays
+    ]
     assert not modules_loaded_by(*shipped) & STAYS_HOME
 
 
-@pytest.mark.parametrize("name", ["app", "app.errors", "app.labels", "app.config", "app.manifest"])
+@pytest.mark.parametrize(
+    "name", ["app", "app.errors", "app.labels", "app.config", "app.manifest", "app.terminology"]
+)
 def test_base_needs_the_standard_library_only(name):
     assert modules_loaded_by(name) <= {*sys.stdlib_module_names, "app"}
 

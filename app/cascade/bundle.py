@@ -1,6 +1,6 @@
 """Open weights folders and refuse what does not belong together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
@@ -42,11 +42,14 @@ class Cascade:
         Phase one and phase two.
     memory_limit_bytes : int
         Scans that need more are refused.
+    second_look : bool
+        Whether a box that cuts an organ is scored once more, larger.
     """
 
     locate: Phase
     segment: Phase
     memory_limit_bytes: int
+    second_look: bool = True
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
@@ -57,6 +60,24 @@ class Cascade:
             limit_bytes=self.memory_limit_bytes,
             region_mm=region_mm,
         )
+
+
+def hurried(cascade: Cascade) -> Cascade:
+    """Trade a little accuracy for time: fewer patches, and no second look at a cut organ.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Stays as it is.
+
+    Returns
+    -------
+    Cascade
+        The same networks on the same grids; patches of phase two overlap only
+        where the region's size makes them.
+    """
+    config = replace(cascade.segment.config, overlap=0.0)
+    return replace(cascade, segment=replace(cascade.segment, config=config), second_look=False)
 
 
 def open_cascade(
@@ -87,11 +108,11 @@ def open_cascade(
     WeightsError
         If the folder does not hold both phases, whole and unchanged.
     """
-    phases = {
-        name: open_phase(weights / name, name, threads=threads, precision=precision)
-        for name in ("locate", "segment")
-    }
-    return Cascade(**phases, memory_limit_bytes=memory_limit_bytes)
+    locate, segment = (
+        open_phase(weights / name, name, threads=threads, precision=precision)
+        for name in (LOCATE.name, SEGMENT.name)
+    )
+    return Cascade(locate=locate, segment=segment, memory_limit_bytes=memory_limit_bytes)
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:

@@ -253,8 +253,8 @@ def _step_bytes(
             _resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine),
             scores + NETWORK_BYTES,
         ),
-        # The label map, and once more as the image that is written.
-        "restore": scores + 2 * voxels,
+        # The label map, and the scan that is measured or (smaller) the image that is written.
+        "restore": scores + voxels + scan,
     }
 
 

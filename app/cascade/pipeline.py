@@ -1,6 +1,7 @@
 """START HERE: read, locate, crop, segment, restore, write."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from app.cascade.bundle import Cascade
@@ -12,14 +13,23 @@ from app.cascade.restore import restore
 from app.cascade.segment import ClassScores, segment
 from app.errors import MemoryLimitError
 from app.imaging.crop import crop
+from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
+from app.imaging.organ_statistics import measure_organs
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 
 logger = logging.getLogger(__name__)
 
 
-def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseReport:
+def segment_scan(
+    scan_path: Path,
+    label_path: Path,
+    cascade: Cascade,
+    *,
+    organs: Collection[int] | None = None,
+    statistics: bool = False,
+) -> CaseReport:
     """Segment the abdominal organs of one CT scan.
 
     Parameters
@@ -30,6 +40,10 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
         Where the label map goes: same grid, orientation and header.
     cascade : Cascade
         Both networks.
+    organs : collection of int, optional
+        Label values to keep; all by default.
+    statistics : bool
+        Whether to measure the HU of each organ, too.
 
     Returns
     -------
@@ -37,29 +51,124 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
         Times, memory, box, volumes, warnings. A scan without an abdomen gives
         an empty label map and a warning.
     """
-    reset_process_peak()
     report = CaseReport()
-    with report.step("read"):
-        report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
-        scan, source = read_scan(scan_path)
+    scan, source = _read(scan_path, cascade, report)
+    scores = score_scan(scan, source, cascade, report)  # locate, crop, segment
+    measured_scan = scan if statistics else None
+    del scan  # makes room for the label map
+    label_map = label_scan(scores, source, report, organs=organs, scan=measured_scan)  # restore
+    del measured_scan
+    with report.step("write"):
+        write_label_map(label_map, source, label_path)
+    return report
+
+
+def locate_scan(scan_path: Path, cascade: Cascade) -> tuple[CaseReport, Source]:
+    """Find the box around the abdominal organs, and leave it at that.
+
+    Parameters
+    ----------
+    scan_path : Path
+        The scan, in any orientation.
+    cascade : Cascade
+        Of which only phase one is run.
+
+    Returns
+    -------
+    CaseReport
+        Without organ volumes; its box is None if there is no abdomen.
+    Source
+        How the scan lies, to tell where in the file the box is.
+    """
+    report = CaseReport()
+    scan, source = _read(scan_path, cascade, report)
+    with report.step("locate"):
+        abdomen = locate(scan, cascade.locate)
+    if abdomen is None:
+        report.warnings.append("no abdominal organs found")
+    else:
+        report.box = abdomen.box
+    return report, source
+
+
+def score_scan(
+    scan: Volume, source: Source, cascade: Cascade, report: CaseReport
+) -> ClassScores | None:
+    """Run both phases on a scan in memory.
+
+    Parameters
+    ----------
+    scan : Volume of int16
+        HU, in canonical orientation.
+    source : Source
+        How it lay before it was turned.
+    cascade : Cascade
+        Both networks.
+    report : CaseReport
+        Told what happens.
+
+    Returns
+    -------
+    ClassScores or None
+        None if the scan shows no abdominal organs.
+    """
     _warn_of_odd_intensities(scan, report)
     with report.step("locate"):  # phase one: where the abdomen is
         abdomen = locate(scan, cascade.locate)
     if abdomen is None:
         report.warnings.append("no abdominal organs found; the label map is empty")
+        return None
+    with report.step("segment"):  # phase two: class scores on a grid of their own
+        return _crop_and_segment(scan, source, abdomen, cascade, report)
+
+
+def label_scan(
+    scores: ClassScores | None,
+    source: Source,
+    report: CaseReport,
+    *,
+    organs: Collection[int] | None = None,
+    scan: Volume | None = None,
+) -> LabelVolume:
+    """Turn class scores into a label map, and measure it.
+
+    Parameters
+    ----------
+    scores : ClassScores or None
+        From :func:`score_scan`.
+    source : Source
+        How the scan lay.
+    report : CaseReport
+        Told the volumes, and the statistics if ``scan`` is given.
+    organs : collection of int, optional
+        Label values to keep; all by default.
+    scan : Volume of int16, optional
+        The scan, if the HU of the organs are to be measured.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        Label map of the whole scan in canonical orientation.
+    """
+    if scores is None:
         label_map = source.blank_label_map()
     else:
-        with report.step("segment"):  # phase two: class scores on a grid of their own
-            scores = _crop_and_segment(scan, source, abdomen, cascade, report)
-        del scan  # makes room for the label map
         with report.step("restore"):  # slab by slab, on the scan's own grid
-            label_map = restore(scores, source)
-    with report.step("write"):
-        write_label_map(label_map, source, label_path)
+            label_map = restore(scores, source, organs)
     report.volumes_ml = organ_volumes_ml(label_map, source.geometry)
-    if abdomen is not None and not any(report.volumes_ml.values()):
+    if scan is not None:
+        with report.step("measure"):
+            report.organs = measure_organs(scan.array, label_map, source.geometry, organs)
+    if scores is not None and not any(report.volumes_ml.values()):
         report.warnings.append("phase two found no organs in the located box")
-    return report
+    return label_map
+
+
+def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume, Source]:
+    reset_process_peak()
+    with report.step("read"):
+        report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
+        return read_scan(scan_path)
 
 
 def _crop_and_segment(
@@ -68,7 +177,7 @@ def _crop_and_segment(
     """Score the located box, and once more a larger one if it cuts an organ."""
     scores = _score_box(scan, source, abdomen, cascade, report)
     cuts = find_cuts(scores, abdomen)
-    if cuts and _fits(larger := grow(abdomen, cuts), source, cascade):
+    if cuts and cascade.second_look and _fits(larger := grow(abdomen, cuts), source, cascade):
         logger.info("the box cuts the %s; trying a larger one", cuts[0].organ)
         del scores  # makes room for the next
         scores = _score_box(scan, source, larger, cascade, report)

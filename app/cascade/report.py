@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
 from app.imaging.geometry import Box
+from app.imaging.organ_statistics import OrganStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class CaseReport:
         Patches phase two ran, and patches that phase one ruled out.
     volumes_ml : dict of str to float
         Volume of each organ, in ml.
+    organs : list of OrganStatistics
+        What was measured of each organ, if that was asked for.
     warnings : list of str
         What a user should look at.
     """
@@ -52,6 +55,7 @@ class CaseReport:
     num_patches: int = 0
     num_skipped: int = 0
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    organs: list[OrganStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @contextmanager

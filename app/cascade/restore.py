@@ -1,6 +1,6 @@
 """From class scores back to labels on the scan's own grid, slab by slab."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ SLAB_SLICES = 16
 """Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
 
 
-def restore(scores: ClassScores, source: Source) -> LabelVolume:
+def restore(
+    scores: ClassScores, source: Source, organs: Collection[int] | None = None
+) -> LabelVolume:
     """Label every voxel of the scan.
 
     Pieces too small to believe are taken back first. Then the scores, not the
@@ -29,6 +31,8 @@ def restore(scores: ClassScores, source: Source) -> LabelVolume:
         Changed in place where pieces are taken back.
     source : Source
         How the scan lay on disk.
+    organs : collection of int, optional
+        Label values to keep, which lie where they would among all; by default all.
 
     Returns
     -------
@@ -49,7 +53,8 @@ def restore(scores: ClassScores, source: Source) -> LabelVolume:
             strict=True,
         )
     ]
-    label_region(scores.logits, coarse_labels, weights, label_map[scores.box.slices])
+    region = label_map[scores.box.slices]
+    label_region(scores.logits, coarse_labels, weights, region, organs)
     return label_map
 
 
@@ -97,6 +102,7 @@ def label_region(
     coarse_labels: LabelVolume,
     weights: Sequence[sparse.csr_array],
     region: LabelVolume,
+    organs: Collection[int] | None = None,
 ) -> None:
     """Interpolate class scores and write the best class, in place.
 
@@ -114,12 +120,33 @@ def label_region(
         Interpolation along each axis, rows sum to 1.
     region : (Z, Y, X) array of uint8
         Background; becomes the label map.
+    organs : collection of int, optional
+        Label values to keep. The others compete all the same, but only around these.
     """
+    kept = np.arange(len(logits), dtype=np.uint8)
+    if organs is not None:
+        kept[[value for value in kept if value not in organs]] = 0
     for start in range(0, len(region), SLAB_SLICES):
         slab = slice(start, min(start + SLAB_SLICES, len(region)))
         planes = _columns_of(weights[0][slab])
-        along_z = weights[0][slab, planes]
-        _label_slab(logits[:, planes], coarse_labels[planes], (along_z, *weights[1:]), region[slab])
+        coarse_slab = coarse_labels[planes]
+        wanted = _box_around(kept[coarse_slab])
+        if wanted is None:
+            continue
+        rows = [
+            _rows_drawing_on(matrix, part)
+            for matrix, part in zip(weights[1:], wanted[1:], strict=True)
+        ]
+        around = [matrix[part] for matrix, part in zip(weights[1:], rows, strict=True)]
+        labels = region[slab][:, rows[0], rows[1]]
+        _label_slab(logits[:, planes], coarse_slab, (weights[0][slab, planes], *around), labels)
+        labels[...] = kept[labels]
+
+
+def _box_around(labels: LabelVolume) -> tuple[slice, slice, slice] | None:
+    """Find the smallest box that holds every organ; None without any."""
+    found = ndimage.find_objects((labels > 0).view(np.uint8))
+    return found[0] if found else None
 
 
 def _label_slab(
@@ -130,14 +157,14 @@ def _label_slab(
 ) -> None:
     """Do the work of :func:`label_region` for a few slices."""
     parts = ndimage.find_objects(coarse_labels)
-    if not parts:
-        return
     along_z, along_y, along_x = weights
     best = _interpolate(logits[0], along_z, along_y, along_x)
     for value, part in enumerate(parts, start=1):
         if part is None:
             continue
         rows_y, rows_x = _rows_drawing_on(along_y, part[1]), _rows_drawing_on(along_x, part[2])
+        if rows_y.stop == 0 or rows_x.stop == 0:  # too far away to compete here
+            continue
         columns_y, columns_x = _columns_of(along_y[rows_y]), _columns_of(along_x[rows_x])
         challenger = _interpolate(
             logits[value][:, columns_y, columns_x],

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.cascade.bundle import Cascade, open_cascade
+from app.cascade.bundle import Cascade, hurried, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
-from app.cascade.pipeline import segment_scan
+from app.cascade.pipeline import locate_scan, segment_scan
 from app.cascade.report import CaseReport, process_age_s
 from app.cli.cases import Case, find_cases
+from app.cli.extras import Extras
 from app.cli.info import versions
 from app.errors import CascadeError, OutputError, UsageError
 from app.imaging.io import atomic_path
@@ -43,6 +44,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     """
     import_s = process_age_s()
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
+    extras = Extras(arguments)
     cases = find_cases(arguments.input, arguments.output)
     prepare_folder(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
@@ -55,6 +57,8 @@ def run_batch(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         precision=precision,
     )
+    if extras.fast:
+        cascade = hurried(cascade)
     record: dict[str, Any] = {
         "version": __version__,
         "versions": versions(),
@@ -67,6 +71,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
         },
         "memory_limit_mib": round(limit_bytes / MIB),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **extras.as_record(),
         "num_cases": len(cases),
         "cases": [],
     }
@@ -76,7 +81,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     )
     started = time.perf_counter()
     for index, case in enumerate(cases, start=1):
-        entry = run_case(case, cascade)
+        entry = run_case(case, cascade, extras)
         record["cases"].append(entry)
         peak = container_peak()
         record["container_peak_mib"] = None if peak is None else round(peak / MIB)
@@ -130,7 +135,7 @@ def hand_over(path: Path) -> None:
         logger.warning("%s stays with root: %s", path, error)
 
 
-def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
+def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     """Segment one scan and turn whatever happens into an entry of the record.
 
     Parameters
@@ -139,6 +144,8 @@ def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
         The scan.
     cascade : Cascade
         Both networks.
+    extras : Extras
+        What else is to be written.
 
     Returns
     -------
@@ -154,9 +161,24 @@ def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
     started = time.perf_counter()
     report = CaseReport()
     try:
-        report = segment_scan(case.scan_path, case.label_path, cascade)
-        hand_over(case.label_path)
-        entry |= {"status": "ok", "output": case.label_path.name}
+        if extras.boxes is not None:
+            report, source = locate_scan(case.scan_path, cascade)
+            extras.boxes.put(case.name, report.box, source)
+            paths = [extras.boxes.path]
+        else:
+            report = segment_scan(
+                case.scan_path,
+                case.label_path,
+                cascade,
+                organs=extras.organs,
+                statistics=extras.table is not None,
+            )
+            hand_over(case.label_path)
+            entry["output"] = case.label_path.name
+            paths = extras.write(case, report)
+        for path in paths:
+            hand_over(path)
+        entry["status"] = "ok"
     except CascadeError as error:
         entry["error"] = str(error)
     except Exception as error:  # one bad scan must never end the batch

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from app.cli.predict import DEFAULT_WEIGHTS
+from app.config import DEFAULT_WEIGHTS
 
 HELP = "convert checkpoints to OpenVINO IR and prove both equal"
 

@@ -18,6 +18,7 @@ from app.errors import CascadeError
 COMMANDS = (
     "predict",
     "preview",
+    "statistics",
     "synthesize",
     "info",
     "export",

@@ -3,6 +3,7 @@
 The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd) becomes the label map
 X.nii.gz: same grid, same orientation, values 0 to 13. Beside the label maps,
 run.json tells for each scan how it went: seconds, memory, organ volumes, warnings.
+labels.json names the values, labels.ctbl is a color table for 3D Slicer.
 A scan that cannot be segmented is reported and the others go on.
 
 Exit code: 0 all good, 1 some scan failed, 2 wrong use. Not for clinical use.
@@ -11,10 +12,10 @@ Exit code: 0 all good, 1 some scan failed, 2 wrong use. Not for clinical use.
 import argparse
 from pathlib import Path
 
-HELP = "segment the abdominal organs in every CT scan of a folder"
+from app.cli.extras import add_extra_arguments
+from app.config import DEFAULT_WEIGHTS
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
-"""The weights that came with the program."""
+HELP = "segment the abdominal organs in every CT scan of a folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
     )
+    add_extra_arguments(parser)
     add_weights_argument(parser)
 
 

@@ -1,25 +1,16 @@
 """Predictions and references: found by name, read, put side by side."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
-from app.imaging.io import SCAN_SUFFIXES, Source, read_scan
+from app.imaging.io import SCAN_SUFFIXES, read_scan
+from app.imaging.label_maps import LabelMap, grid_difference, read_label_map
 from app.imaging.orientation import as_lps, from_lps
-from app.labels import NUM_CLASSES
-
-logger = logging.getLogger(__name__)
 
 CHANNEL = "_0000"
 """What the field's naming adds to a scan's name, but not to its label map's."""
-
-GRID_TOLERANCE = 0.1
-"""How far apart the corners of two grids may lie to count as one grid, in voxels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +33,6 @@ class Pair:
     reference_path: Path
     prediction_path: Path | None
     scan_path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelMap:
-    """A label map as it lies on disk.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    array : (Z, Y, X) array of uint8
-        In the order and direction of the file, not turned to LPS.
-    source : Source
-        How that relates to LPS.
-    """
-
-    path: Path
-    array: LabelVolume
-    source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,37 +167,6 @@ def load_pair(pair: Pair) -> LoadedPair:
     )
 
 
-def read_label_map(path: Path) -> LabelMap:
-    """Read a label map as it lies on disk.
-
-    Parameters
-    ----------
-    path : Path
-        Any image of whole numbers from 0; those that stand for no organ are
-        passed over with a warning.
-
-    Returns
-    -------
-    LabelMap
-
-    Raises
-    ------
-    InputError
-        If the file is not a label map.
-    """
-    scan, source = read_scan(path)
-    stored = from_lps(scan.array, source.orientation)
-    low, high = int(stored.min()), int(stored.max())
-    if low < 0 or high > np.iinfo(np.uint8).max:
-        raise InputError(
-            f"{path}: values from {low} to {high}, a label map has 0 to {NUM_CLASSES - 1}; "
-            "is this the scan?"
-        )
-    if high >= NUM_CLASSES:
-        logger.warning("%s: values above %d stand for no organ", path, NUM_CLASSES - 1)
-    return LabelMap(path=path, array=stored.astype(np.uint8), source=source)
-
-
 def read_scan_of(path: Path, reference: LabelMap) -> ScanVolume:
     """Read the scan that a reference labels, laid under it.
 
@@ -254,32 +195,6 @@ def read_scan_of(path: Path, reference: LabelMap) -> ScanVolume:
 
 
 def _grid_difference(reference: LabelMap, path: Path, came: Geometry) -> str:
-    """Say how the grid of a file differs from a reference's; empty if they are one grid.
-
-    Both are compared in LPS, so that files that store one grid in two orders agree.
-    """
-    expected = reference.source.geometry
-    if came.shape != expected.shape:
-        found = f"{came.shape} voxels (z, y, x), not {expected.shape}"
-    else:
-        apart_mm = float(np.abs(_corners_mm(came) - _corners_mm(expected)).max())
-        if apart_mm <= GRID_TOLERANCE * min(expected.spacing_mm):
-            return ""
-        found = (
-            f"corners up to {apart_mm:.3g} mm apart "
-            f"(spacing {_rounded(came.spacing_mm)} and {_rounded(expected.spacing_mm)} mm, "
-            f"origin {_rounded(came.origin_mm)} and {_rounded(expected.origin_mm)} mm, z, y, x)"
-        )
-    return f"{path}: not on the grid of its reference {reference.path}: {found}"
-
-
-def _corners_mm(geometry: Geometry) -> npt.NDArray[np.float64]:
-    """Give the centers of the first voxel and of the last one along each axis, in mm."""
-    steps = np.asarray(geometry.direction) * np.asarray(geometry.spacing_mm)
-    ends = steps * (np.asarray(geometry.shape) - 1)
-    origin = np.asarray(geometry.origin_mm, np.float64)
-    return np.vstack([origin, *(origin + ends[:, axis] for axis in range(3))])
-
-
-def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(round(value, 4) for value in values)
+    """Say how the grid of a file differs from a reference's; empty if they are one grid."""
+    found = grid_difference(reference.source.geometry, came)
+    return f"{path}: not on the grid of its reference {reference.path}: {found}" if found else ""

@@ -6,7 +6,7 @@ module is in (z, y, x).
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +207,7 @@ def write_label_map(labels: LabelVolume, source: Source, path: Path) -> None:
         _write_image(Volume(stored, source.header.geometry), partial, path)
 
 
-def write_volume(volume: Volume, path: Path) -> None:
+def write_volume(volume: Volume, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a scan or label map as its geometry says, whole or not at all.
 
     Parameters
@@ -216,6 +216,8 @@ def write_volume(volume: Volume, path: Path) -> None:
         The array as it is to be stored.
     path : Path
         File to write; its suffix gives the format.
+    metadata : mapping of str to str, optional
+        Further fields of the file's header, where the format has room for them.
 
     Raises
     ------
@@ -223,7 +225,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         If the file cannot be written.
     """
     with atomic_path(path) as partial:
-        _write_image(volume, partial, path)
+        _write_image(volume, partial, path, metadata)
 
 
 @contextlib.contextmanager
@@ -317,7 +319,9 @@ def _check_voxels(path: Path) -> None:
         check_is_whole(path)
 
 
-def _write_image(volume: Volume, partial: Path, path: Path) -> None:
+def _write_image(
+    volume: Volume, partial: Path, path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a volume under a temporary name, its grid included."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
     geometry = volume.geometry
@@ -325,6 +329,8 @@ def _write_image(volume: Volume, partial: Path, path: Path) -> None:
     image.SetOrigin(geometry.origin_mm[::-1])
     direction_xyz = np.asarray(geometry.direction)[::-1, ::-1]
     image.SetDirection(direction_xyz.ravel().tolist())
+    for key, text in (metadata or {}).items():
+        image.SetMetaData(key, text)
     try:
         sitk.WriteImage(image, str(partial), useCompression=True)
     except RuntimeError as error:

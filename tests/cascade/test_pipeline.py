@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
+from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
 from app.cascade.pipeline import segment_scan
 from app.errors import MemoryLimitError
@@ -212,6 +213,16 @@ def test_organ_cut_by_the_box_gets_a_larger_one(tmp_path, cut_organ):
     assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
     assert report.box.stop[0] == 24
     assert report.warnings == []
+
+
+def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_path, cut_organ):
+    _, blinkered = cut_organ
+    scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    thorough = segment_scan(scan_path, label_path, blinkered)
+    report = segment_scan(scan_path, label_path, hurried(blinkered))
+    assert report.warnings == ["the liver may be cut off by the located box"]
+    assert report.num_patches < thorough.num_patches
+    assert report.box.stop[0] < thorough.box.stop[0]
 
 
 def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(

@@ -58,7 +58,9 @@ def test_record_tells_how_long_the_start_took(scans, tmp_path, stand_in_weights)
 def test_one_damaged_scan_does_not_stop_the_others(scans, tmp_path, stand_in_weights, capsys):
     output = tmp_path / "new" / "labels"
     assert predict(scans, output, stand_in_weights) == 1
-    assert {path.name for path in output.iterdir()} == {"a.nii.gz", "c.nii.gz", "run.json"}
+    assert {path.name for path in output.iterdir()} == {
+        "a.nii.gz", "c.nii.gz", "run.json", "labels.json", "labels.ctbl",
+    }  # fmt: skip
     record = record_of(output)
     assert [case["status"] for case in record["cases"]] == ["ok", "failed", "ok"]
     assert "b_0000.nii.gz" in record["cases"][1]["error"]
@@ -102,7 +104,7 @@ def test_memory_limit_is_obeyed_case_by_case(scans, tmp_path, stand_in_weights):
 
 
 def test_unexpected_errors_fail_the_case_only(scans, tmp_path, stand_in_weights, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("app.cli.batch.segment_scan", fail)

@@ -42,7 +42,8 @@ def test_scans_in_inputs_become_label_maps_in_outputs(run_container, folders):
     inputs, outputs = folders
     finished = run_container(*mounts(inputs, outputs))
     assert_segmented(finished, inputs, outputs)
-    assert {path.name for path in outputs.iterdir()} == {"body.nii.gz", "run.json"}
+    names = {path.name for path in outputs.iterdir()}
+    assert names == {"body.nii.gz", "run.json", "labels.json", "labels.ctbl"}
 
 
 def test_the_challenge_calls_it_its_own_way(docker, image, folders):

@@ -1,0 +1,240 @@
+"""Segment scans from Python: an array or a SimpleITK image in, the labels of its organs out.
+
+>>> from app import segment
+>>> labels, report = segment(SimpleITK.ReadImage("scan.nii.gz"))   # doctest: +SKIP
+>>> report.volumes_ml["liver"]                                      # doctest: +SKIP
+
+The networks are opened on the first call and kept. :class:`Segmenter` opens others, or
+the same with other settings.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from app.cascade.bundle import Cascade, hurried, open_cascade
+from app.cascade.engine import Precision
+from app.cascade.memory import memory_limit, parse_bytes, reset_process_peak
+from app.cascade.pipeline import label_scan, score_scan
+from app.cascade.report import CaseReport
+from app.config import DEFAULT_WEIGHTS
+from app.errors import UsageError
+from app.imaging.geometry import IDENTITY, Geometry, LabelVolume, SpacingZYX
+from app.imaging.in_memory import adopt_array, adopt_image, as_array, as_image
+from app.imaging.io import Source
+from app.imaging.volume import Volume
+from app.labels import values_of
+
+Labels = TypeVar("Labels")
+Direction = Sequence[Sequence[float]]
+
+
+class Segmentation(NamedTuple, Generic[Labels]):
+    """What was found in a scan.
+
+    Parameters
+    ----------
+    labels : array of uint8, or SimpleITK.Image
+        Of the type the scan came in, on its grid; values as in :data:`app.labels.ORGANS`.
+    report : CaseReport
+        Times, memory, box, organ volumes, statistics, warnings.
+    """
+
+    labels: Labels
+    report: CaseReport
+
+
+class Segmenter:
+    """Both networks, opened once, for any number of scans.
+
+    Parameters
+    ----------
+    weights : Path, optional
+        Folder that holds ``locate`` and ``segment``; by default the weights that
+        came with the program.
+    threads : int, optional
+        Processor threads; all by default.
+    precision : {"auto", "f32", "bf16"}
+        Number format of the networks.
+    memory : str, optional
+        Most memory a scan may need, such as ``"8GiB"``; by default the
+        container's limit, else 8 GiB.
+
+    Raises
+    ------
+    UsageError
+        If ``memory`` is no size.
+    WeightsError
+        If the folder does not hold both phases, whole and unchanged.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Path = DEFAULT_WEIGHTS,
+        threads: int | None = None,
+        precision: Precision = "auto",
+        memory: str | None = None,
+    ) -> None:
+        self._cascade = open_cascade(
+            Path(weights),
+            memory_limit_bytes=memory_limit(parse_bytes(memory) if memory else None),
+            threads=threads,
+            precision=precision,
+        )
+
+    @overload
+    def segment(
+        self,
+        image: npt.NDArray[Any],
+        *,
+        spacing_mm: SpacingZYX | None = ...,
+        origin_mm: SpacingZYX = ...,
+        direction: Direction = ...,
+        organs: Iterable[str] | None = ...,
+        statistics: bool = ...,
+        fast: bool = ...,
+    ) -> Segmentation[LabelVolume]: ...
+
+    @overload
+    def segment(
+        self,
+        image: sitk.Image,
+        *,
+        organs: Iterable[str] | None = ...,
+        statistics: bool = ...,
+        fast: bool = ...,
+    ) -> Segmentation[sitk.Image]: ...
+
+    def segment(
+        self,
+        image: Any,
+        *,
+        spacing_mm: SpacingZYX | None = None,
+        origin_mm: SpacingZYX = (0.0, 0.0, 0.0),
+        direction: Direction = IDENTITY,
+        organs: Iterable[str] | None = None,
+        statistics: bool = False,
+        fast: bool = False,
+    ) -> Segmentation[Any]:
+        """Segment the abdominal organs of one CT scan; see :func:`segment`."""
+        if isinstance(image, sitk.Image):
+            if spacing_mm is not None:
+                raise UsageError("spacing_mm: a SimpleITK image has its own; leave it out")
+            scan, source = adopt_image(image)
+        else:
+            array = np.asarray(image)
+            scan, source = adopt_array(array, _geometry(array, spacing_mm, origin_mm, direction))
+        cascade = hurried(self._cascade) if fast else self._cascade
+        values = None if organs is None else values_of(organs)
+        labels, report = _segment(scan, source, cascade, values, statistics)
+        if isinstance(image, sitk.Image):
+            return Segmentation(as_image(labels, source, image), report)
+        return Segmentation(as_array(labels, source), report)
+
+
+@overload
+def segment(
+    image: npt.NDArray[Any],
+    *,
+    spacing_mm: SpacingZYX | None = ...,
+    origin_mm: SpacingZYX = ...,
+    direction: Direction = ...,
+    organs: Iterable[str] | None = ...,
+    statistics: bool = ...,
+    fast: bool = ...,
+) -> Segmentation[LabelVolume]: ...
+
+
+@overload
+def segment(
+    image: sitk.Image,
+    *,
+    organs: Iterable[str] | None = ...,
+    statistics: bool = ...,
+    fast: bool = ...,
+) -> Segmentation[sitk.Image]: ...
+
+
+def segment(image: Any, **options: Any) -> Segmentation[Any]:
+    """Segment the abdominal organs of one CT scan with the weights that came with the program.
+
+    Parameters
+    ----------
+    image : SimpleITK.Image, or (Z, Y, X) array of numbers
+        HU, in any orientation. An int16 scan is not copied.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing of an array, in mm; needed for arrays alone.
+    origin_mm : (z, y, x) floats
+        World position of an array's first voxel, LPS, in mm.
+    direction : 3 rows of 3 floats
+        Column ``j`` is the world direction (z, y, x) of array axis ``j``. By
+        default axis 0 grows towards the head, 1 to the back, 2 to the left.
+    organs : iterable of str, optional
+        Names of the organs wanted; all by default.
+    statistics : bool
+        Whether to measure HU and extent of each organ: ``report.organs``.
+    fast : bool
+        Fewer patches, and no second look where the located box cuts an organ.
+
+    Returns
+    -------
+    Segmentation
+        ``labels`` of the image's type on its grid, and the ``report``.
+
+    Raises
+    ------
+    UsageError
+        If an array comes without spacing, or an organ is not known.
+    UnsupportedScanError
+        If the image is not one three-dimensional CT scan.
+    MemoryLimitError
+        If the scan would need more than is allowed.
+    """
+    found: Any = _default_segmenter().segment(image, **options)
+    return cast("Segmentation[Any]", found)
+
+
+@cache
+def _default_segmenter() -> Segmenter:
+    return Segmenter()
+
+
+def _segment(
+    scan: Volume,
+    source: Source,
+    cascade: Cascade,
+    organs: frozenset[int] | None,
+    statistics: bool,
+) -> tuple[LabelVolume, CaseReport]:
+    """Do in memory what ``segment_scan`` does from file to file."""
+    reset_process_peak()
+    report = CaseReport()
+    report.note_plan(cascade.plan(source.header))
+    scores = score_scan(scan, source, cascade, report)
+    labels = label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)
+    return labels, report
+
+
+def _geometry(
+    array: npt.NDArray[Any],
+    spacing_mm: SpacingZYX | None,
+    origin_mm: SpacingZYX,
+    direction: Direction,
+) -> Geometry:
+    if spacing_mm is None:
+        raise UsageError("spacing_mm: an array needs its voxel spacing along (z, y, x), in mm")
+    if array.ndim != 3:
+        raise UsageError(f"image: an array of shape {array.shape} found; give one scan (z, y, x)")
+    nz, ny, nx = array.shape
+    sz, sy, sx = (float(step) for step in spacing_mm)
+    oz, oy, ox = (float(place) for place in origin_mm)
+    rows = tuple((float(z), float(y), float(x)) for z, y, x in direction)
+    return Geometry(
+        shape=(nz, ny, nx), spacing_mm=(sz, sy, sx), origin_mm=(oz, oy, ox), direction=rows
+    )

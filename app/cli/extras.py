@@ -1,0 +1,172 @@
+"""What `predict` is to compute and write besides all organs as label maps."""
+
+import argparse
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import UsageError
+from app.labels import ORGANS, values_of
+
+if TYPE_CHECKING:
+    from app.cascade.report import CaseReport
+    from app.cli.cases import Case
+
+FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
+STATISTICS_NAME = "organs.csv"
+
+
+def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments that choose what is computed and written."""
+    parser.add_argument(
+        "--organs",
+        type=_names,
+        metavar="A,B",
+        help="only these organs in the results, such as liver,left_kidney (default: all 13)",
+    )
+    parser.add_argument(
+        "--formats",
+        type=_names,
+        default=["nifti"],
+        metavar="A,B",
+        help=f"of {', '.join(FORMATS)}; NIfTI is always written (default: nifti)",
+    )
+    parser.add_argument(
+        "--dicom",
+        type=Path,
+        metavar="DIR",
+        help="for dicom-seg: folder of the DICOM series, or of one folder for each scan, "
+        "named as the scan (default: the input, where it is a DICOM folder)",
+    )
+    parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help=f"write {STATISTICS_NAME}: volume, HU, extent of every organ of every scan",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="fewer patches, and no second look where the located box cuts an organ",
+    )
+    parser.add_argument(
+        "--boxes-only",
+        action="store_true",
+        help="only find the abdomen: boxes.json with a box for each scan, no label maps",
+    )
+
+
+class Extras:
+    """What was asked for, and the tables it goes to.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As described by :func:`add_extra_arguments`; and ``output``.
+
+    Attributes
+    ----------
+    organs : frozenset of int or None
+        Label values to keep; None for all.
+    fast : bool
+        Whether accuracy is to be traded for time.
+    table : OrganTable or None
+        Where statistics go, if they are wanted.
+    boxes : BoxTable or None
+        Where boxes go, if they alone are wanted.
+
+    Raises
+    ------
+    UsageError
+        If something is asked for that there is not, or that does not go together.
+    InputError
+        If a table of the output folder cannot be gone on with.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from app.outputs import boxes
+        from app.outputs.organ_table import OrganTable
+
+        self.output: Path = arguments.output
+        self.formats: Sequence[str] = arguments.formats
+        self.dicom: Path | None = arguments.dicom
+        self.fast: bool = arguments.fast
+        self.organs = None if arguments.organs is None else values_of(arguments.organs)
+        _check(arguments)
+        self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
+        self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
+
+    def as_record(self) -> dict[str, Any]:
+        """Give what ``run.json`` tells of the choices."""
+        names = [
+            organ.name for organ in ORGANS if self.organs is None or organ.value in self.organs
+        ]
+        return {"organs": names, "formats": list(self.formats), "fast": self.fast}
+
+    def write(self, case: "Case", report: "CaseReport") -> list[Path]:
+        """Write what was asked for of a case whose label map is finished.
+
+        Parameters
+        ----------
+        case : Case
+            The case.
+        report : CaseReport
+            Of its segmentation; told what could not be written.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        InputError, OutputError, UsageError
+            If one of them cannot be written.
+        """
+        from app.outputs.formats import write_formats
+        from app.outputs.label_tables import write_label_tables
+
+        paths = write_label_tables(self.output)
+        if self.table is not None:
+            self.table.put(case.name, report.organs)
+            paths.append(self.table.path)
+        written, warnings = write_formats(
+            case.label_path, case.name, self.formats, self._series_files(case)
+        )
+        report.warnings += warnings
+        return paths + written
+
+    def _series_files(self, case: "Case") -> list[Path] | None:
+        """List the files that may hold the DICOM series a case was made from."""
+        if case.scan_path.is_dir():
+            folder = case.scan_path
+        elif self.dicom is None:
+            return None
+        else:
+            own = self.dicom / case.name
+            folder = own if own.is_dir() else self.dicom
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what there is not, and what does not go together."""
+    unknown = [name for name in arguments.formats if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
+    labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
+    if arguments.boxes_only and (labels_wanted or arguments.fast):
+        raise UsageError(
+            "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
+            "--statistics and --fast"
+        )
+    if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
+        raise UsageError(
+            "--formats dicom-seg: needs the package highdicom, which is not installed here (the "
+            "container image leaves it out); install requirements/run.txt and run it from there"
+        )
+    if arguments.dicom is not None and not arguments.dicom.is_dir():
+        raise UsageError(f"--dicom {arguments.dicom}: no such folder")

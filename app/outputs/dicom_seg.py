@@ -1,0 +1,211 @@
+"""DICOM Segmentation objects: organs with SNOMED CT codes that refer to the series they lie on."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentationTypeValues, SegmentDescription
+from highdicom.sr import CodedConcept
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+
+from app import __version__
+from app.errors import InputError, UnreadableScanError, UnsupportedScanError
+from app.imaging.geometry import Geometry
+from app.imaging.io import atomic_path
+from app.imaging.label_maps import LabelMap, grid_difference
+from app.imaging.orientation import from_lps, nearest_orientation, turn_geometry
+from app.labels import ORGANS, Organ
+from app.terminology import ANATOMICAL_STRUCTURE, SCHEME, TERMS, Code
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".seg.dcm"
+NAME = "abdomen-cascade"
+
+_SERIES_NUMBER = 300
+_NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
+
+
+def read_series(files: Iterable[Path]) -> list[Dataset]:
+    """Read the headers of the one series of images among some files.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        In any order; those that are no DICOM images with a place in space are
+        passed over.
+
+    Returns
+    -------
+    list of Dataset
+        Without pixels, from the first slice to the last.
+
+    Raises
+    ------
+    UnreadableScanError
+        If there is no image.
+    UnsupportedScanError
+        If there is more than one series.
+    """
+    paths = list(files)
+    series = [header for path in paths if (header := _image_header(path)) is not None]
+    if not series:
+        raise UnreadableScanError(
+            f"{paths[0] if paths else 'DICOM series'}: no slice of a series, nor in the "
+            f"{max(0, len(paths) - 1)} other file(s); name the folder of the series"
+        )
+    found = sorted({str(header.SeriesInstanceUID) for header in series})
+    if len(found) > 1:
+        raise UnsupportedScanError(
+            f"{paths[0].parent}: {len(found)} series found ({', '.join(found)}); "
+            "name a folder that holds the one that was segmented"
+        )
+    return in_order(series)
+
+
+def in_order(series: Iterable[Dataset]) -> list[Dataset]:
+    """Sort the slices of a series along the normal of its planes."""
+    slices = list(series)
+    normal = _normal(slices[0])
+    return sorted(slices, key=lambda header: float(np.dot(normal, header.ImagePositionPatient)))
+
+
+def series_geometry(series: Sequence[Dataset]) -> Geometry:
+    """Give the grid of a series of parallel slices.
+
+    Parameters
+    ----------
+    series : sequence of Dataset
+        In order.
+
+    Returns
+    -------
+    Geometry
+        As stored: axis 0 runs through the slices, axis 1 down the rows.
+    """
+    first, last = series[0], series[-1]
+    rows_xyz, columns_xyz = np.reshape(first.ImageOrientationPatient, (2, 3)).astype(float)
+    first_xyz, last_xyz = (
+        np.asarray(header.ImagePositionPatient, float) for header in (first, last)
+    )
+    step_xyz = (last_xyz - first_xyz) / max(1, len(series) - 1)
+    step_mm = float(np.linalg.norm(step_xyz))
+    if step_mm == 0:  # a single slice
+        step_xyz, step_mm = _normal(first), float(first.get("SliceThickness") or 1)
+    axes_xyz = (step_xyz / np.linalg.norm(step_xyz), columns_xyz, rows_xyz)
+    sy, sx = (float(step) for step in first.PixelSpacing)
+    z, y, x = np.stack([axis[::-1] for axis in axes_xyz], axis=1).tolist()
+    oz, oy, ox = first_xyz[::-1].tolist()
+    return Geometry(
+        shape=(len(series), int(first.Rows), int(first.Columns)),
+        spacing_mm=(step_mm, sy, sx),
+        origin_mm=(oz, oy, ox),
+        direction=(tuple(z), tuple(y), tuple(x)),
+    )
+
+
+def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) -> None:
+    """Write a label map as a DICOM Segmentation of the series it was made from.
+
+    All organs are described, and the number of a segment is its organ's label
+    value; one that was not found has no frames.
+
+    Parameters
+    ----------
+    label_map : LabelMap
+        On the grid of the series, whichever way it lies; not empty.
+    series : sequence of Dataset
+        Headers of the source images, in order; see :func:`read_series`.
+    path : Path
+        File to write.
+
+    Raises
+    ------
+    InputError
+        If the label map lies on another grid, holds no organ, or the series
+        lacks what every DICOM image must tell.
+    OutputError
+        If the file cannot be written.
+    """
+    stored = series_geometry(series)
+    orientation = nearest_orientation(stored)
+    difference = grid_difference(turn_geometry(stored, orientation), label_map.source.geometry)
+    if difference:
+        raise InputError(f"{label_map.path}: not on the grid of the DICOM series: {difference}")
+    if not label_map.array.any():
+        raise InputError(f"{label_map.path}: no organ in it; a DICOM SEG needs at least one")
+    frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation))
+    try:
+        segmentation = _segmentation(frames, series)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the DICOM series lacks what a segmentation must repeat ({error}); "
+            "export the series again"
+        ) from error
+    with atomic_path(path) as partial:
+        segmentation.save_as(partial)
+
+
+def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segmentation:
+    return hd.seg.Segmentation(
+        source_images=series,
+        pixel_array=frames,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(organ) for organ in ORGANS],
+        series_instance_uid=hd.UID(),
+        series_number=_SERIES_NUMBER,
+        series_description="Abdominal organs (research only)",
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
+        software_versions=__version__,
+        device_serial_number=__version__,
+        content_label="ORGANS",
+        content_description="Abdominal organs found by a network; research only",
+    )
+
+
+def _description(organ: Organ) -> SegmentDescription:
+    """Describe one organ in standard words."""
+    term = TERMS[organ.value]
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=NAME, family=codes.DCM.ArtificialIntelligence, version=__version__
+    )
+    description = SegmentDescription(
+        segment_number=organ.value,
+        segment_label=term.label,
+        segmented_property_category=_concept(ANATOMICAL_STRUCTURE),
+        segmented_property_type=_concept(term.organ),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+        display_color=CIELabColor.from_rgb(*organ.color),
+    )
+    if term.side is not None:
+        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(term.side)]
+    return description
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, SCHEME, code.meaning)
+
+
+def _image_header(path: Path) -> Dataset | None:
+    """Read the header of an image with a place in space; None for other files."""
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError) as error:
+        logger.debug("%s: passed over (%s)", path, error)
+        return None
+    return header if all(name in header for name in _NEEDED) else None
+
+
+def _normal(header: Dataset) -> np.ndarray:
+    rows, columns = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
+    return np.cross(rows, columns)

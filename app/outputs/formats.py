@@ -1,0 +1,71 @@
+"""A label map in the formats of other tools, written beside it."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from app.errors import UsageError
+from app.imaging.label_maps import read_label_map
+from app.outputs import slicer
+
+NIFTI = "nifti"
+SEG_NRRD = "seg.nrrd"
+DICOM_SEG = "dicom-seg"
+FORMATS = (NIFTI, SEG_NRRD, DICOM_SEG)
+"""By the names that users give them. NIfTI is what the cascade itself writes."""
+
+
+def write_formats(
+    label_path: Path,
+    name: str,
+    formats: Collection[str],
+    series_files: Iterable[Path] | None = None,
+) -> tuple[list[Path], list[str]]:
+    """Write a finished label map in further formats, beside it.
+
+    Parameters
+    ----------
+    label_path : Path
+        The label map.
+    name : str
+        Name of the case; files are named after it.
+    formats : collection of str
+        Of :data:`FORMATS`.
+    series_files : iterable of Path, optional
+        Files of the DICOM series that the label map lies on; needed for ``dicom-seg``.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    list of str
+        What could not be, for want of an organ.
+
+    Raises
+    ------
+    UsageError
+        If a DICOM SEG is asked for without a series.
+    InputError
+        If the label map or the series cannot be used.
+    OutputError
+        If a file cannot be written.
+    """
+    if not {SEG_NRRD, DICOM_SEG} & set(formats):
+        return [], []
+    written: list[Path] = []
+    label_map = read_label_map(label_path)
+    if SEG_NRRD in formats:
+        path = label_path.with_name(name + slicer.SUFFIX)
+        slicer.write_seg_nrrd(label_map, path)
+        written.append(path)
+    if DICOM_SEG in formats:
+        if not label_map.array.any():
+            return written, ["no DICOM SEG written: it cannot be empty"]
+        # The container image leaves out the DICOM libraries.
+        from app.outputs import dicom_seg
+
+        if series_files is None:
+            raise UsageError(f"{label_path}: a DICOM SEG needs its series; name it with --dicom")
+        path = label_path.with_name(name + dicom_seg.SUFFIX)
+        dicom_seg.write_dicom_seg(label_map, dicom_seg.read_series(series_files), path)
+        written.append(path)
+    return written, []

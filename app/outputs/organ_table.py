@@ -1,0 +1,123 @@
+"""organs.csv: a row for each case and organ, for pandas, R and spreadsheets."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from app.errors import InputError
+from app.imaging.io import atomic_path
+from app.imaging.organ_statistics import OrganStatistics
+
+COLUMNS = (
+    "case",
+    "organ",
+    "label",
+    "volume_ml",
+    "num_voxels",
+    "mean_hu",
+    "sd_hu",
+    "extent_left_right_mm",
+    "extent_anterior_posterior_mm",
+    "extent_inferior_superior_mm",
+    "edges_touched",
+    "flags",
+)
+
+TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
+"""Organs that go on beyond the abdomen; where the scan ends, they end by nature."""
+
+
+class OrganTable:
+    """The rows of one ``organs.csv``, kept on disk whole after every case.
+
+    Rows that an earlier run left stay, so that a batch can be gone on with.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file is there but is no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows = _read(path) if path.exists() else {}
+
+    def put(
+        self,
+        case: str,
+        organs: Iterable[OrganStatistics],
+        flags: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        """Write the rows of a case, in place of those it may have had.
+
+        Parameters
+        ----------
+        case : str
+            Name of the case.
+        organs : iterable of OrganStatistics
+            What was measured.
+        flags : mapping of str to iterable of str, optional
+            What else is to be looked at, by organ name.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        self._rows[case] = [
+            _row(case, organ, (flags or {}).get(organ.organ, ())) for organ in organs
+        ]
+        with atomic_path(self.path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for _, rows in sorted(self._rows.items()):
+                writer.writerows(rows)
+
+
+def _row(case: str, organ: OrganStatistics, more_flags: Iterable[str]) -> dict[str, str]:
+    z, y, x = (_number(size, 1) for size in organ.extent_mm or (None, None, None))
+    return {
+        "case": case,
+        "organ": organ.organ,
+        "label": str(organ.value),
+        "volume_ml": _number(organ.volume_ml, 3),
+        "num_voxels": str(organ.num_voxels),
+        "mean_hu": _number(organ.mean_hu, 1),
+        "sd_hu": _number(organ.sd_hu, 1),
+        "extent_left_right_mm": x,
+        "extent_anterior_posterior_mm": y,
+        "extent_inferior_superior_mm": z,
+        "edges_touched": ";".join(organ.edges),
+        "flags": ";".join((*_flags(organ), *more_flags)),
+    }
+
+
+def _flags(organ: OrganStatistics) -> list[str]:
+    """Name what the measurements alone give cause to look at."""
+    if organ.num_voxels == 0:
+        return ["not_found"]
+    return ["cut_by_edge"] if organ.edges and organ.organ not in TUBES else []
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """Write a number; what is not known stays empty, which pandas and R read as missing."""
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def _read(path: Path) -> dict[str, list[dict[str, str]]]:
+    rows: dict[str, list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(
+                f"{path}: columns {reader.fieldnames} found, {list(COLUMNS)} expected; "
+                "move the file away and run again"
+            )
+        for row in reader:
+            rows.setdefault(row["case"], []).append(row)
+    return rows

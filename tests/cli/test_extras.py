@@ -1,0 +1,212 @@
+"""What `predict` computes and writes besides all organs as label maps."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicerio
+from dicom_files import write_series
+from stand_ins import BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
+
+from app.cli import extras
+from app.cli.main import main
+from app.errors import UsageError
+from app.outputs import formats
+
+
+@pytest.fixture
+def scans(tmp_path, body):
+    """Give a folder with one scan."""
+    hu, _, spacing_mm = body
+    (tmp_path / "scans").mkdir()
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing(spacing_mm[::-1])
+    sitk.WriteImage(image, tmp_path / "scans" / "a_0000.nii.gz")
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def predict(tmp_path, stand_in_weights):
+    def run(scans, *more):
+        options = ["--threads", "1", "--precision", "f32", "--weights", str(stand_in_weights)]
+        output = ["--output", str(tmp_path / "labels")]
+        return main(["predict", "--input", str(scans), *output, *options, *more])
+
+    return run
+
+
+def labels_in(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(path))
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return {(row["case"], row["organ"]): row for row in csv.DictReader(file)}
+
+
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_the_command_knows_the_rooms_formats():
+    assert extras.FORMATS == formats.FORMATS
+
+
+def test_label_tables_lie_beside_the_label_maps(scans, predict, tmp_path):
+    assert predict(scans) == 0
+    names = {path.name for path in (tmp_path / "labels").iterdir()}
+    assert names == {"a.nii.gz", "run.json", "labels.json", "labels.ctbl"}
+
+
+def test_statistics_are_measured_on_the_scan(scans, predict, tmp_path):
+    assert predict(scans, "--statistics") == 0
+    rows = rows_of(tmp_path / "labels" / "organs.csv")
+    labels = labels_in(tmp_path / "labels" / "a.nii.gz")
+    hu = labels_in(scans / "a_0000.nii.gz")
+    for value, name in ((BRIGHT_ORGAN, "liver"), (DARK_ORGAN, "spleen")):
+        row, mask = rows["a", name], labels == value
+        assert float(row["mean_hu"]) == pytest.approx(hu[mask].mean(), abs=0.05)
+        assert float(row["sd_hu"]) == pytest.approx(hu[mask].std(), abs=0.05)
+        assert int(row["num_voxels"]) == mask.sum()
+        assert row["flags"] == ""
+    assert rows["a", "aorta"]["flags"] == "not_found"
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert case["seconds"]["measure"] >= 0
+
+
+def test_statistics_of_existing_label_maps_are_those_of_predict(scans, predict, tmp_path):
+    predict(scans, "--statistics")
+    options = ["--scans", str(scans), "--labels", str(tmp_path / "labels")]
+    assert main(["statistics", *options, "--output", str(tmp_path / "again.csv")]) == 0
+    expected = (tmp_path / "labels" / "organs.csv").read_text()
+    assert (tmp_path / "again.csv").read_text() == expected
+
+
+def test_statistics_name_a_label_map_that_does_not_fit_its_scan(scans, predict, tmp_path, capsys):
+    other = sitk.Image(4, 5, 6, sitk.sitkUInt8)
+    sitk.WriteImage(other, tmp_path / "a.nii.gz")
+    options = ["--scans", str(scans), "--labels", str(tmp_path / "a.nii.gz")]
+    assert main(["statistics", *options, "--output", str(tmp_path / "organs.csv")]) == 1
+    assert "a.nii.gz: not on the grid of its scan" in capsys.readouterr().err
+    assert main(["statistics", "--scans", str(scans), "--labels", str(scans / "no")]) == 2
+
+
+def test_slicer_segmentation_holds_what_the_label_map_holds(scans, predict, tmp_path):
+    assert predict(scans, "--formats", "nifti,seg.nrrd") == 0
+    found = slicerio.read_segmentation(str(tmp_path / "labels" / "a.seg.nrrd"))
+    assert [segment["name"] for segment in found["segments"]] == ["Liver", "Spleen"]
+    assert np.array_equal(found["voxels"].T, labels_in(tmp_path / "labels" / "a.nii.gz"))
+
+
+def test_dicom_segmentation_refers_to_the_series_named(predict, tmp_path, body):
+    hu, _, spacing_mm = body
+    files = write_series(tmp_path / "dicom" / "a", hu, spacing_mm=spacing_mm)
+    (tmp_path / "scans").mkdir()
+    series = sitk.ReadImage([str(file) for file in files])
+    sitk.WriteImage(series, tmp_path / "scans" / "a.nii.gz")
+    options = ("--formats", "dicom-seg", "--dicom", str(tmp_path / "dicom"))
+    assert predict(tmp_path / "scans", *options) == 0
+    found = hd.seg.segread(tmp_path / "labels" / "a.seg.dcm")
+    liver = labels_in(tmp_path / "labels" / "a.nii.gz") == BRIGHT_ORGAN
+    volume = found.get_volume(segment_numbers=[BRIGHT_ORGAN], combine_segments=True)
+    assert volume.array.sum() == BRIGHT_ORGAN * liver.sum()
+
+
+def test_dicom_segmentation_without_a_series_fails_the_case_and_keeps_the_label_map(
+    scans, predict, tmp_path
+):
+    assert predict(scans, "--formats", "dicom-seg") == 1
+    assert (tmp_path / "labels" / "a.nii.gz").exists()
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert "--dicom" in case["error"]
+
+
+def test_empty_label_map_becomes_no_dicom_segmentation_but_a_warning(predict, tmp_path):
+    hu = np.full((20, 30, 40), TISSUE_HU, np.int16)
+    hu[::4, ::8, ::8] = -1
+    files = write_series(tmp_path / "dicom", hu, spacing_mm=(5.0, 3.0, 4.0))
+    (tmp_path / "scans").mkdir()
+    series = sitk.ReadImage([str(file) for file in files])
+    sitk.WriteImage(series, tmp_path / "scans" / "a.nii.gz")
+    options = ("--formats", "dicom-seg,seg.nrrd", "--dicom", str(tmp_path / "dicom"))
+    assert predict(tmp_path / "scans", *options) == 0
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert any("no DICOM SEG" in warning for warning in case["warnings"])
+    assert (tmp_path / "labels" / "a.seg.nrrd").exists()
+    assert not (tmp_path / "labels" / "a.seg.dcm").exists()
+
+
+def test_only_the_organs_asked_for_are_in_the_results(scans, predict, tmp_path):
+    predict(scans)
+    everything = labels_in(tmp_path / "labels" / "a.nii.gz")
+    assert predict(scans, "--organs", "spleen, left_kidney", "--statistics") == 0
+    labels = labels_in(tmp_path / "labels" / "a.nii.gz")
+    assert np.array_equal(labels, np.where(everything == DARK_ORGAN, DARK_ORGAN, 0))
+    rows = rows_of(tmp_path / "labels" / "organs.csv")
+    assert [organ for _, organ in rows] == ["spleen", "left_kidney"]
+    assert record_of(tmp_path / "labels")["organs"] == ["spleen", "left_kidney"]
+
+
+def test_boxes_only_runs_phase_one_alone(scans, predict, tmp_path, body):
+    _, labels, _ = body
+    assert predict(scans, "--boxes-only") == 0
+    assert {path.name for path in (tmp_path / "labels").iterdir()} == {"boxes.json", "run.json"}
+    box = json.loads((tmp_path / "labels" / "boxes.json").read_text())["a"]["voxels"]
+    inside = labels[
+        tuple(slice(*edges) for edges in zip(box["start"], box["stop"], strict=True))[::-1]
+    ]
+    assert (inside > 0).sum() == (labels > 0).sum()
+    assert inside.size < labels.size
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert set(case["seconds"]) == {"read", "locate"}
+
+
+def test_fast_is_told_in_the_record(scans, predict, tmp_path):
+    assert predict(scans, "--fast") == 0
+    assert record_of(tmp_path / "labels")["fast"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--organs", "liver,heart"), "heart"),
+        (("--organs", ""), "known are liver"),
+        (("--formats", "rtstruct"), "rtstruct: known are nifti, seg.nrrd, dicom-seg"),
+        (("--dicom", "/nowhere"), "/nowhere: no such folder"),
+        (("--boxes-only", "--statistics"), "--boxes-only"),
+    ],
+)
+def test_wrong_use_is_said_before_any_work(scans, predict, tmp_path, capsys, options, message):
+    assert predict(scans, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "labels").exists()
+
+
+def test_a_table_that_cannot_be_gone_on_with_is_told_before_any_work(
+    scans, predict, tmp_path, capsys
+):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "organs.csv").write_text("my own table")
+    assert predict(scans, "--statistics") == 2
+    assert "organs.csv" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["organs.csv"]
+
+
+def test_dicom_segmentation_where_the_library_is_missing_is_wrong_use(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    arguments = argparse.Namespace(
+        output=Path("labels"),
+        organs=None,
+        formats=["dicom-seg"],
+        dicom=None,
+        statistics=False,
+        fast=False,
+        boxes_only=False,
+    )
+    with pytest.raises(UsageError, match="highdicom, which is not installed"):
+        extras.Extras(arguments)

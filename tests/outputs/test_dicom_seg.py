@@ -1,0 +1,202 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import write_series
+from pydicom import dcmread
+from pydicom.sr.codedict import codes
+
+from app.errors import InputError, UnreadableScanError, UnsupportedScanError
+from app.imaging.label_maps import read_label_map
+from app.labels import ORGANS
+from app.outputs.dicom_seg import read_series, series_geometry, write_dicom_seg
+from app.terminology import ANATOMICAL_STRUCTURE, LEFT, RIGHT, TERMS
+
+SPACING_MM = (2.5, 0.8, 1.1)
+LIVER, RIGHT_KIDNEY, LEFT_KIDNEY = 1, 2, 13
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+TILTED = (0.96592583, 0.25881905, 0.0, -0.25881905, 0.96592583, 0.0)
+ROOT = Path(__file__).resolve().parents[2]
+DCIODVFY = Path(sys.executable).with_name("dciodvfy")
+
+
+def labels():
+    array = np.zeros((6, 20, 24), np.uint8)
+    array[1:4, 3:9, 2:12] = LIVER
+    array[2:5, 10:14, 15:19] = RIGHT_KIDNEY
+    array[4, 15:18, 20:23] = LEFT_KIDNEY
+    return array
+
+
+def headers_in(folder):
+    return read_series(path for path in folder.rglob("*") if path.is_file())
+
+
+def label_map_of(files, array, path):
+    """Write a label map on the grid that SimpleITK reads a series on."""
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(sitk.ReadImage([str(file) for file in files]))
+    sitk.WriteImage(image, str(path))
+    return read_label_map(path)
+
+
+def frames_on(files, path):
+    """Read a segmentation as a label map, slice by slice of the source's files."""
+    uids = [dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files]
+    return hd.seg.segread(path).get_pixels_by_source_instance(
+        uids, combine_segments=True, relabel=False, assert_missing_frames_are_empty=True
+    )
+
+
+def errors_in(path):
+    """Ask the DICOM validator of the package dicom3tools."""
+    told = subprocess.run([DCIODVFY, path], capture_output=True, text=True).stderr.splitlines()
+    assert told[0] == "Segmentation"  # what it took the file for
+    return [line for line in told if line.startswith("Error")]
+
+
+@pytest.fixture
+def series(tmp_path):
+    hu = np.random.default_rng(1).integers(-1000, 1000, (6, 20, 24)).astype(np.int16)
+    return write_series(tmp_path / "series", hu, spacing_mm=SPACING_MM)
+
+
+@pytest.mark.parametrize("orientation", [(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), CORONAL, TILTED])
+def test_segmentation_read_back_equals_the_label_map_voxel_by_voxel(tmp_path, orientation):
+    hu = np.zeros((6, 20, 24), np.int16)
+    files = write_series(tmp_path / "series", hu, spacing_mm=SPACING_MM, orientation=orientation)
+    label_map = label_map_of(files, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    assert np.array_equal(frames_on(files, tmp_path / "x.seg.dcm"), labels())
+
+
+def test_label_map_that_lies_another_way_than_the_series_lands_on_the_right_slices(
+    tmp_path, series
+):
+    turned = sitk.DICOMOrient(sitk.ReadImage([str(file) for file in series]), "ASR")
+    straight = sitk.GetImageFromArray(labels())
+    straight.CopyInformation(sitk.ReadImage([str(file) for file in series]))
+    sitk.WriteImage(sitk.DICOMOrient(straight, "ASR"), str(tmp_path / "labels.nii.gz"))
+    assert turned.GetSize() != straight.GetSize()
+    write_dicom_seg(
+        read_label_map(tmp_path / "labels.nii.gz"),
+        headers_in(tmp_path / "series"),
+        tmp_path / "x.seg.dcm",
+    )
+    assert np.array_equal(frames_on(series, tmp_path / "x.seg.dcm"), labels())
+
+
+def test_segments_carry_number_name_codes_and_side(tmp_path, series):
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    found = hd.seg.segread(tmp_path / "x.seg.dcm")
+    assert found.number_of_segments == 13
+    kidney = found.get_segment_description(LEFT_KIDNEY)
+    assert kidney.segment_label == "Left kidney"
+    assert kidney.segmented_property_type == codes.SCT.Kidney
+    assert kidney.segmented_property_category == codes.SCT.AnatomicalStructure
+    kind = kidney.SegmentedPropertyTypeCodeSequence[0]
+    assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == LEFT.value
+    assert kidney.SegmentAlgorithmType == "AUTOMATIC"
+
+
+def test_segmentation_belongs_to_the_patient_study_and_space_of_its_source(tmp_path, series):
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    found, source = dcmread(tmp_path / "x.seg.dcm"), dcmread(series[0])
+    for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert found[name].value == source[name].value
+    assert found.SeriesInstanceUID != source.SeriesInstanceUID
+    (referenced,) = found.ReferencedSeriesSequence
+    assert referenced.SeriesInstanceUID == source.SeriesInstanceUID
+    uids = {item.ReferencedSOPInstanceUID for item in referenced.ReferencedInstanceSequence}
+    assert uids == {dcmread(file).SOPInstanceUID for file in series}
+
+
+def test_segmentation_passes_the_dicom_validator(tmp_path, series):
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    assert errors_in(tmp_path / "x.seg.dcm") == []
+
+
+def test_codes_are_those_of_the_standards_context_groups():
+    for organ in ORGANS:
+        term = TERMS[organ.value]
+        known = getattr(codes.cid7192, term.organ.meaning.title().replace(" ", ""))
+        assert (known.value, known.scheme_designator) == (term.organ.value, "SCT")
+        assert known.meaning == term.organ.meaning
+        assert (term.side is not None) == organ.name.startswith(("left_", "right_"))
+        assert term.label.lower().replace(" ", "_") == organ.name
+    assert (codes.cid244.Left.value, codes.cid244.Right.value) == (LEFT.value, RIGHT.value)
+    assert codes.cid7150.AnatomicalStructure.value == ANATOMICAL_STRUCTURE.value
+
+
+def test_geometry_of_a_series_is_that_of_the_reading_library(tmp_path):
+    files = write_series(
+        tmp_path / "series",
+        np.zeros((4, 5, 6), np.int16),
+        spacing_mm=SPACING_MM,
+        orientation=TILTED,
+    )
+    geometry = series_geometry(headers_in(tmp_path / "series"))
+    image = sitk.ReadImage([str(file) for file in files])
+    assert geometry.shape == image.GetSize()[::-1]
+    assert geometry.spacing_mm == pytest.approx(image.GetSpacing()[::-1])
+    assert geometry.origin_mm == pytest.approx(image.GetOrigin()[::-1])
+    direction_xyz = np.reshape(image.GetDirection(), (3, 3))
+    assert np.asarray(geometry.direction)[::-1, ::-1] == pytest.approx(direction_xyz, abs=1e-6)
+
+
+def test_a_label_map_on_another_grid_is_refused(tmp_path, series):
+    label_map = label_map_of(series[:-1], labels()[:-1], tmp_path / "labels.nii.gz")
+    with pytest.raises(InputError, match=r"labels\.nii\.gz.*5, 20, 24.*not \(6, 20, 24\)"):
+        write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    assert not (tmp_path / "x.seg.dcm").exists()
+
+
+def test_an_empty_label_map_is_refused(tmp_path, series):
+    label_map = label_map_of(series, 0 * labels(), tmp_path / "labels.nii.gz")
+    with pytest.raises(InputError, match="no organ"):
+        write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+
+
+def test_two_series_in_a_folder_are_refused_and_other_files_passed_over(tmp_path, series):
+    (tmp_path / "series" / "notes.txt").write_text("no image")
+    assert len(headers_in(tmp_path / "series")) == 6
+    write_series(tmp_path / "series" / "b", np.zeros((2, 3, 4), np.int16), spacing_mm=SPACING_MM)
+    with pytest.raises(UnsupportedScanError, match="2 series"):
+        headers_in(tmp_path / "series")
+    shutil.rmtree(tmp_path / "series")
+    (tmp_path / "series").mkdir()
+    with pytest.raises(UnreadableScanError, match="no slice of a series"):
+        headers_in(tmp_path / "series")
+
+
+@pytest.mark.realdata
+def test_real_scan_as_a_series_gives_a_valid_segmentation_equal_to_its_labels(tmp_path):
+    path = ROOT / ".." / "shared" / "data" / "ct" / "torso_3mm_0000.nii.gz"
+    if not path.exists():
+        pytest.skip(f"no real scan at {path}")
+    scan, labels = (
+        sitk.DICOMOrient(sitk.ReadImage(path.with_name(name)), "LPS")[:, :, 60:84]
+        for name in (path.name, "torso_3mm_labels.nii.gz")
+    )
+    files = write_series(
+        tmp_path / "series",
+        sitk.GetArrayFromImage(scan),
+        spacing_mm=scan.GetSpacing()[::-1],
+        origin_xyz=scan.GetOrigin(),
+    )
+    # Stored as archives of NIfTI files often are: x to the right, y to the front.
+    sitk.WriteImage(sitk.DICOMOrient(labels, "RAS"), tmp_path / "labels.nii.gz")
+    label_map = read_label_map(tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    assert errors_in(tmp_path / "x.seg.dcm") == []
+    found = frames_on(files, tmp_path / "x.seg.dcm")
+    assert np.unique(found).size == 10  # nine organs cross these slices
+    assert np.array_equal(found, sitk.GetArrayFromImage(labels))

@@ -1,0 +1,29 @@
+import json
+
+from app.labels import CLASS_NAMES, ORGANS
+from app.outputs.label_tables import write_label_tables
+
+
+def test_labels_json_names_every_value_as_nnunet_does(tmp_path):
+    write_label_tables(tmp_path)
+    found = json.loads((tmp_path / "labels.json").read_text())
+    assert found["labels"] == {name: value for value, name in enumerate(CLASS_NAMES)}
+    kidney = found["organs"][12]
+    assert (kidney["value"], kidney["name"], kidney["label"]) == (13, "left_kidney", "Left kidney")
+    assert [code["value"] for code in kidney["snomed_ct"]] == ["64033007", "7771000"]
+    assert kidney["color_rgb"] == list(ORGANS[12].color)
+
+
+def test_color_table_has_a_line_of_value_name_and_rgba_for_every_value(tmp_path):
+    write_label_tables(tmp_path)
+    lines = (tmp_path / "labels.ctbl").read_text().splitlines()
+    assert lines[0].startswith("# Color table file")
+    entries = [line.split(" ") for line in lines if not line.startswith("#")]
+    assert [entry[:2] for entry in entries] == [
+        [str(value), name] for value, name in enumerate(CLASS_NAMES)
+    ]
+    assert entries[0][2:] == ["0", "0", "0", "0"]
+    assert [tuple(int(part) for part in entry[2:5]) for entry in entries[1:]] == [
+        organ.color for organ in ORGANS
+    ]
+    assert {entry[5] for entry in entries[1:]} == {"255"}

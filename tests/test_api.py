@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from stand_ins import BRIGHT_ORGAN, DARK_ORGAN
+
+import app
+from app.cascade.pipeline import segment_scan
+from app.errors import CascadeError, MemoryLimitError, UnsupportedScanError, UsageError
+
+
+@pytest.fixture(scope="module")
+def segmenter(stand_in_weights):
+    return app.Segmenter(weights=stand_in_weights, threads=1, precision="f32")
+
+
+@pytest.fixture(scope="module")
+def image(body):
+    """Give the scan as an image that lies obliquely to LPS."""
+    hu, _, spacing_mm = body
+    scan = sitk.GetImageFromArray(hu)
+    scan.SetSpacing(spacing_mm[::-1])
+    scan.SetOrigin((-40.0, 25.0, 310.0))
+    return sitk.DICOMOrient(scan, "ASR")
+
+
+def test_image_gives_the_labels_that_its_file_gives(segmenter, image, cascade, tmp_path):
+    sitk.WriteImage(image, tmp_path / "scan.nrrd")
+    expected = segment_scan(
+        tmp_path / "scan.nrrd", tmp_path / "labels.nrrd", cascade, statistics=True
+    )
+    labels, report = segmenter.segment(image, statistics=True)
+    written = sitk.ReadImage(tmp_path / "labels.nrrd")
+    assert np.array_equal(sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(written))
+    assert labels.GetDirection() == image.GetDirection()
+    assert labels.GetOrigin() == image.GetOrigin()
+    assert report.volumes_ml == expected.volumes_ml
+    assert report.organs == expected.organs
+    assert report.box == expected.box
+    assert set(report.seconds) == {"locate", "segment", "restore", "measure"}
+
+
+def test_array_with_its_grid_gives_what_the_image_gives(segmenter, image):
+    expected, expected_report = segmenter.segment(image)
+    direction_xyz = np.reshape(image.GetDirection(), (3, 3))
+    found = segmenter.segment(
+        sitk.GetArrayFromImage(image).astype(np.float32),
+        spacing_mm=image.GetSpacing()[::-1],
+        origin_mm=image.GetOrigin()[::-1],
+        direction=direction_xyz[::-1, ::-1],
+    )
+    assert isinstance(found.labels, np.ndarray)
+    assert found.labels.dtype == np.uint8
+    assert np.array_equal(found.labels, sitk.GetArrayFromImage(expected))
+    assert found.report.volumes_ml == expected_report.volumes_ml
+
+
+def test_only_the_organs_asked_for_come_back_where_they_were(segmenter, image):
+    everything = sitk.GetArrayFromImage(segmenter.segment(image).labels)
+    assert {BRIGHT_ORGAN, DARK_ORGAN} <= set(np.unique(everything))
+    labels, report = segmenter.segment(image, organs=["spleen"])
+    only_spleen = np.where(everything == DARK_ORGAN, DARK_ORGAN, 0)
+    assert np.array_equal(sitk.GetArrayFromImage(labels), only_spleen)
+    assert report.volumes_ml["liver"] == 0
+
+
+def test_fast_runs_no_more_patches(segmenter, image):
+    slow, fast = segmenter.segment(image), segmenter.segment(image, fast=True)
+    assert 0 < fast.report.num_patches <= slow.report.num_patches
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "error", "message"),
+    [
+        (np.zeros((4, 5, 6)), {}, UsageError, "spacing_mm"),
+        (np.zeros((5, 6)), {"spacing_mm": (1, 1, 1)}, UsageError, r"\(5, 6\)"),
+        (np.zeros((4, 5, 6)), {"spacing_mm": (1, -1, 1)}, UnsupportedScanError, "positive"),
+        (
+            np.zeros((4, 5, 6)),
+            {"spacing_mm": (1, 1, 1), "organs": ["heart"]},
+            UsageError,
+            "heart.*liver",
+        ),
+        (sitk.Image(4, 5, sitk.sitkInt16), {}, UnsupportedScanError, "2 dimensions"),
+    ],
+)
+def test_wrong_use_is_told(segmenter, image, options, error, message):
+    with pytest.raises(error, match=message) as raised:
+        segmenter.segment(image, **options)
+    assert isinstance(raised.value, CascadeError)
+
+
+def test_spacing_beside_an_image_is_wrong_use(segmenter, image):
+    with pytest.raises(UsageError, match="has its own"):
+        segmenter.segment(image, spacing_mm=(1.0, 1.0, 1.0))
+
+
+def test_memory_limit_holds_in_memory_too(stand_in_weights, image):
+    small = app.Segmenter(weights=stand_in_weights, threads=1, memory="64MiB")
+    with pytest.raises(MemoryLimitError, match="image in memory"):
+        small.segment(image)
+
+
+def test_the_package_offers_the_api_by_name_only():
+    assert app.segment.__module__ == "app.api"
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = app.nothing_here
