@@ -13,9 +13,15 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, Box, LabelVolume, SpacingZYX
 
-# Voxels that share a face, an edge or a corner hang together: thin adrenal limbs
-# touch by corners on a coarse grid.
-_CONNECTIVITY_26 = np.ones((3, 3, 3), bool)
+_BY_FACE = ndimage.generate_binary_structure(3, 1)
+_BY_CORNER = ndimage.generate_binary_structure(3, 3)
+"""Which voxels hang together: those that share a face, or but an edge or a corner."""
+
+PIECE_SHARE = 0.15
+"""A further piece of an organ counts from this share of its largest piece on.
+
+On six scans (one real) pieces below it were false: cut off, they raise the mean DSC of every
+organ or leave it; 0.3 takes true pieces of the esophagus, the largest piece alone more of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +33,7 @@ class PieceRule:
     main_mm3 : float
         The largest piece counts from this size on; below it the organ is absent.
     piece_mm3 : float
-        Further pieces count from this size on.
+        Further pieces count from this size on, and from :data:`PIECE_SHARE` of the largest.
     """
 
     main_mm3: float
@@ -73,9 +79,11 @@ class Component:
 
 
 def components_of(
-    mask: BoolVolume, spacing_mm: SpacingZYX
+    mask: BoolVolume,
+    spacing_mm: SpacingZYX,
+    structure: npt.NDArray[np.bool_] = _BY_CORNER,
 ) -> tuple[npt.NDArray[np.int32], list[Component]]:
-    """Label the connected pieces of a mask, largest first (connectivity 26).
+    """Label the connected pieces of a mask, largest first.
 
     Parameters
     ----------
@@ -83,6 +91,8 @@ def components_of(
         On a coarse grid; may be empty.
     spacing_mm : (z, y, x) floats
         Voxel spacing, in mm.
+    structure : (3, 3, 3) array of bool
+        Which neighbors hang together with the middle voxel; all 26 by default.
 
     Returns
     -------
@@ -91,7 +101,7 @@ def components_of(
     list of Component
         By falling size; empty for an empty mask.
     """
-    labeled, _ = ndimage.label(mask, _CONNECTIVITY_26, output=np.int32)
+    labeled, _ = ndimage.label(mask, structure, output=np.int32)
     voxel_mm3 = float(np.prod(spacing_mm))
     sizes = np.bincount(labeled.ravel())
     found = [
@@ -160,6 +170,9 @@ def find_specks(
 ) -> BoolVolume:
     """Find the voxels of a label map that belong to pieces too small to believe.
 
+    Pieces hang together by faces: what only touches an organ's corner is more often bowel
+    beside it than a part of it.
+
     Parameters
     ----------
     labels : (Z, Y, X) array of uint8
@@ -179,8 +192,9 @@ def find_specks(
         if where is None or value not in rules:
             continue
         rule = rules[value]
-        labeled, found = components_of(labels[where] == value, spacing_mm)
-        least_mm3 = [rule.main_mm3] + [rule.piece_mm3] * (len(found) - 1)
+        labeled, found = components_of(labels[where] == value, spacing_mm, _BY_FACE)
+        further_mm3 = max(rule.piece_mm3, PIECE_SHARE * found[0].volume_mm3)
+        least_mm3 = [rule.main_mm3] + [further_mm3] * (len(found) - 1)
         small = [
             piece.label
             for piece, least in zip(found, least_mm3, strict=True)

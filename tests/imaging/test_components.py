@@ -74,7 +74,7 @@ PIECES = {2: PieceRule(main_mm3=50, piece_mm3=100)}
 
 
 def test_large_second_piece_of_an_organ_stays():
-    labels = label_map((2, MAIN), (2, np.s_[10:12, 0:3, 0:3]))  # 180 mm³
+    labels = label_map((2, MAIN), (2, np.s_[10:12, 0:4, 0:3]))  # 240 of 1440 mm³
     assert not find_specks(labels, SPACING_MM, PIECES).any()
 
 
@@ -82,6 +82,19 @@ def test_small_second_piece_is_a_speck():
     speck = np.s_[10:11, 0:3, 0:3]  # 90 mm³
     labels = label_map((2, MAIN), (2, speck))
     assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(speck))
+
+
+def test_a_piece_small_beside_the_organ_is_a_speck_however_large_it_is():
+    main, piece = np.s_[0:6, 0:10, 0:10], np.s_[12:15, 0:5, 0:5]  # 6000 and 750 mm³: 12.5 %
+    labels = label_map((2, main), (2, piece))
+    assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(piece))
+    labels = label_map((2, main), (2, np.s_[12:16, 0:5, 0:5]))  # 16.7 %
+    assert not find_specks(labels, SPACING_MM, PIECES).any()
+
+
+def test_what_touches_an_organ_by_a_corner_is_judged_alone():
+    labels = label_map((2, MAIN), (2, np.s_[6:7, 8:9, 8:11]))
+    assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(np.s_[6:7, 8:9, 8:11]))
 
 
 def test_organ_smaller_than_its_rule_is_absent():
