@@ -248,7 +248,7 @@ def add_masses(scene: Scene) -> None:
         center = scene.place(_SOFT)
         if center is None:
             return
-        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(80.0)))))
+        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(130.0)))))
         mass &= scene.where((*_SOFT, Tissue.FAT))
         kind = Tissue.MASS if scene.rng.random() < 0.7 else Tissue.CYST
         scene.turn(mass, kind)
@@ -355,9 +355,9 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_loops, 0.5),
     (add_strands, 0.6),
     (marble_muscles, 0.4),
-    (add_ascites, 0.07),
+    (add_ascites, 0.1),
     (add_effusion, 0.08),
-    (add_masses, 0.15),
+    (add_masses, 0.2),
     (add_lesions, 0.25),
     (calcify, 0.2),
     (add_gallstones, 0.12),

@@ -36,3 +36,18 @@ def test_a_patient_never_stands_on_both_sides(tmp_path):
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(UnreadableScanError, match=r"nowhere\.json"):
         split_anatomies(tmp_path / "nowhere.json")
+
+
+def test_an_upside_down_label_map_is_on_neither_side_and_moves_no_other(tmp_path):
+    names = [f"testing_{number:04}" for number in range(160, 190)]
+    entries = [
+        {"file": f"{name}.nii", "organ_ml": [10 * 1.5**index] * 13}
+        for index, name in enumerate(names)
+    ]
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(entries))
+
+    split = split_anatomies(manifest)
+
+    assert set(split.train) | set(split.held_out) == set(names) - {"testing_0173"}
+    assert split.held_out == ("testing_0160", "testing_0169", "testing_0178", "testing_0187")
