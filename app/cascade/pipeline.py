@@ -42,6 +42,7 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
     with report.step("read"):
         report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
         scan, source = read_scan(scan_path)
+    report.warnings += source.notes
     _warn_of_odd_intensities(scan, report)
     with report.step("locate"):  # phase one: where the abdomen is
         abdomen = locate(scan, cascade.locate)

@@ -24,6 +24,7 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 
 from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging.dicom_magic import is_dicom
 from app.imaging.dicom_pixels import PixelFormat, read_pixels
 from app.imaging.geometry import Geometry, ScanVolume
 from app.imaging.layout import grid_from_xyz
@@ -33,10 +34,7 @@ logger = logging.getLogger(__name__)
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-_PREAMBLE_BYTES = 128
-_MAGIC = b"DICM"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_DIRECTORY = "1.2.840.10008.1.3.10"
 _CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",  # one slice a file
     "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced: all slices in one file
@@ -64,6 +62,7 @@ _MAX_TILT_DEGREES = 0.5
 # Of the distance between slices. Headers round positions; more than this is a hole or a shift.
 _MAX_SHIFT = 0.1
 _SAME_PLACE_MM = 0.01
+_MAX_COSINE_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +191,6 @@ class Stack:
     notes: tuple[str, ...]
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell by its first bytes whether a file is a DICOM file."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return file.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC
-    except OSError:
-        return False
-
-
 def find_series(folder: Path) -> list[Series]:
     """List the series whose files lie in a folder, not in the folders below it.
 
@@ -288,7 +276,8 @@ def stack_slices(series: Series) -> Stack:
     images = series.usable
     slices = [piece for image in images for piece in _slices_of(image)]
     _check_alike(slices)
-    normal = np.cross(*(slices[0].steps_xyz / np.linalg.norm(slices[0].steps_xyz, axis=0)).T)
+    across = np.cross(*slices[0].steps_xyz.T)
+    normal = across / np.linalg.norm(across)
     slices.sort(key=lambda piece: float(piece.position_xyz @ normal))
     slices, notes = _drop_copies(slices, normal)
     if len(images) < len(series.images):
@@ -355,8 +344,6 @@ def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[
     for path, _, _ in signature:
         try:
             image = _read_image(path)
-            if str(image.dataset.get("SOPClassUID")) == _DIRECTORY:
-                continue
             groups.setdefault(str(image.dataset.get("SeriesInstanceUID") or ""), []).append(image)
         except UnreadableScanError as error:
             logger.warning("left out: %s", error)
@@ -437,7 +424,17 @@ def _macro(image: Image, frame: Any, shared: Any, name: str) -> Any:
 def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any]) -> Slice:
     place, turn, measures, scale = groups
     cosines = np.reshape(_numbers(image, turn, "ImageOrientationPatient", 6), (2, 3)).T
+    if np.abs(cosines.T @ cosines - np.eye(2)).max() > _MAX_COSINE_ERROR:
+        raise UnsupportedScanError(
+            f"{image.path}: ImageOrientationPatient {cosines.T.ravel().tolist()} is not two "
+            "directions at right angles; export the series again"
+        )
     row_step, column_step = _numbers(image, measures, "PixelSpacing", 2)
+    if not (row_step > 0 and column_step > 0):
+        raise UnsupportedScanError(
+            f"{image.path}: PixelSpacing {row_step:g}, {column_step:g} mm must be positive; "
+            "export the series again"
+        )
     thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
     return Slice(
         path=image.path,

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
 from app.imaging import metaimage, nifti, nrrd
+from app.imaging.dicom_magic import is_dicom
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
 from app.imaging.hounsfield import settle_offset
 from app.imaging.layout import Layout, spacing_notes
@@ -282,7 +283,7 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
 
     if not path.exists():
         raise UnreadableScanError(f"{path}: no such file")
-    if not path.is_dir() and not dicom.is_dicom(path):
+    if not path.is_dir() and not is_dicom(path):
         raise UnsupportedScanError(
             f"{path}: file type not known; use DICOM or {', '.join(SCAN_SUFFIXES)}"
         )

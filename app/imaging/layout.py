@@ -139,9 +139,12 @@ def shear_degrees(steps_xyz: npt.NDArray[np.float64]) -> float:
 
 def spans_space(steps_xyz: npt.NDArray[np.float64]) -> bool:
     """Tell whether three steps are finite, not zero and at right angles."""
-    if not np.isfinite(steps_xyz).all() or not np.linalg.norm(steps_xyz, axis=0).all():
-        return False
-    return shear_degrees(steps_xyz) <= _MAX_SHEAR_DEGREES
+    # Numbers too large to be squared become infinite, which is no right angle either.
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(steps_xyz, axis=0)
+        if not np.isfinite(lengths).all() or not lengths.all():
+            return False
+        return shear_degrees(steps_xyz) <= _MAX_SHEAR_DEGREES
 
 
 def grid_from_xyz(

@@ -268,6 +268,7 @@ def _scale(header: Any, path: Path) -> tuple[float, float]:
     return slope, intercept
 
 
+@np.errstate(all="ignore")  # numbers out of range are refused when the grid is made
 def _place(
     header: Any, size_xyz: tuple[int, int, int], path: Path
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], tuple[str, ...]]:
@@ -335,10 +336,9 @@ def _qform(header: Any) -> _Steps | None:
 def _apart(one: _Steps, other: _Steps, size_xyz: tuple[int, int, int]) -> bool:
     """Tell whether two places of a grid differ by more than half a voxel at its far corner."""
     (steps, origin), (other_steps, other_origin) = one, other
-    with np.errstate(all="ignore"):
-        apart = np.abs(steps - other_steps) @ (np.asarray(size_xyz) - 1.0)
-        least = np.linalg.norm(steps, axis=0).min() / 2
-        return not bool((apart + np.abs(origin - other_origin) <= least).all())
+    apart = np.abs(steps - other_steps) @ (np.asarray(size_xyz) - 1.0)
+    least = np.linalg.norm(steps, axis=0).min() / 2
+    return not bool((apart + np.abs(origin - other_origin) <= least).all())
 
 
 def _label_header(scan_header: bytes, path: Path) -> bytes:
