@@ -197,7 +197,7 @@ def grid_from_xyz(
             "(a tilted gantry, or an affine registration); resample it to a grid with "
             "right angles"
         )
-    direction = (steps_xyz / spacing)[::-1, ::-1].tolist()
+    direction = (steps_xyz / spacing + 0.0)[::-1, ::-1].tolist()  # -0 becomes 0
     (nx, ny, nz), (sx, sy, sz), (ox, oy, oz) = size_xyz, spacing.tolist(), origin.tolist()
     return Geometry(
         shape=(nz, ny, nx),

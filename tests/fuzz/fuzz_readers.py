@@ -239,7 +239,6 @@ def try_once(number, seed, kinds, folder, keep):
 
 def work(numbers, seed, kinds, folder, keep, begun, results):
     """Try many in a process of its own, under the memory cap."""
-    import app.imaging.dicom  # noqa: F401  loaded before memory is capped
 
     def give_up(*_):
         raise TimeoutError(f"more than {SECONDS} s")
@@ -272,6 +271,7 @@ def try_all(numbers, seed, kinds, folder, keep):
                 yield receiver.recv()
                 num_done += 1
         process.join()
+        sys.stderr.write(f"\r{begun.value} ")
         if process.exitcode:
             yield begun.value, "?", f"FINDING: process died with code {process.exitcode}"
             num_done += 1
@@ -288,6 +288,8 @@ def fuzz(numbers, seed, keep=None):
     list of str
         What was found.
     """
+    import app.imaging.dicom  # noqa: F401  loaded once, and before memory is capped
+
     tally, findings = collections.Counter(), []
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
