@@ -131,7 +131,11 @@ def _series_below(source: Path) -> list[_Found]:
 
 def _series_in(folder: Path, name: str) -> list[_Found] | None:
     """Give the CT series whose files lie in one folder; None if it holds no DICOM at all."""
-    if not any(is_dicom(path) for path in folder.iterdir()):
+    try:
+        if not any(is_dicom(path) for path in folder.iterdir()):
+            return None
+    except OSError as error:
+        logger.warning("%s: left out: %s", folder, error.strerror)
         return None
     # Not needed, and not paid for, where no DICOM is read.
     from app.imaging.dicom import find_series

@@ -9,7 +9,6 @@ goes unnoticed would shift organs. Compressed pixels are decoded by
 
 import logging
 import math
-import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from pydicom.filereader import read_file_meta_info
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.dicom_magic import is_dicom
-from app.imaging.dicom_pixels import PixelFormat, read_pixels
+from app.imaging.dicom_pixels import DAMAGE, PixelFormat, read_pixels
 from app.imaging.geometry import Geometry, ScanVolume
 from app.imaging.layout import grid_from_xyz
 from app.imaging.voxels import to_int16
@@ -48,12 +47,6 @@ _TAGS = [
     "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-# What pydicom and the turning of its values into numbers raise on damaged files.
-_DAMAGE = (
-    pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError, ArithmeticError,
-    AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError,
-    RecursionError, TypeError, ValueError, struct.error,
-)  # fmt: skip
 
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
@@ -356,7 +349,7 @@ def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[
 def _number(image: Image) -> int | None:
     try:
         return int(image.dataset.SeriesNumber)
-    except _DAMAGE:
+    except DAMAGE:
         return None
 
 
@@ -367,7 +360,7 @@ def _parsing(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: damaged DICOM header ({type(error).__name__}); copy or export it again"
         ) from error

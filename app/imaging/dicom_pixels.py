@@ -46,11 +46,13 @@ _DECODED = (
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.5",  # RLE
 )
-_DAMAGE = (
+
+DAMAGE = (
     pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError, ArithmeticError,
     AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError,
     RecursionError, TypeError, ValueError, struct.error,
 )  # fmt: skip
+"""What pydicom, and turning its values into numbers, raise on damaged files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +112,20 @@ def read_pixels(
     UnsupportedScanError
         If they are compressed in a way that is not known.
     """
-    with _Decoder() as decoder:
-        for path, frame, pixels in places:
-            if pixels.transfer_syntax in _NATIVE:
-                yield _native(path, frame, pixels)
-            elif pixels.transfer_syntax in _DECODED:
-                yield decoder.decode(path, frame, pixels)
-            else:
-                name = UID(pixels.transfer_syntax).name[:64]
-                raise UnsupportedScanError(
-                    f"{path}: pixels in {name!a} are not read; export the series uncompressed"
-                )
+    try:
+        with _Decoder() as decoder:
+            for path, frame, pixels in places:
+                if pixels.transfer_syntax in _NATIVE:
+                    yield _native(path, frame, pixels)
+                elif pixels.transfer_syntax in _DECODED:
+                    yield decoder.decode(path, frame, pixels)
+                else:
+                    name = UID(pixels.transfer_syntax).name[:64]
+                    raise UnsupportedScanError(
+                        f"{path}: pixels in {name!a} are not read; export the series uncompressed"
+                    )
+    finally:
+        _pixel_data.cache_clear()  # an enhanced file may be as large as the scan
 
 
 def _native(path: Path, frame: int, pixels: PixelFormat) -> npt.NDArray[np.generic]:
@@ -148,7 +153,7 @@ def _pixel_data(path: Path) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return bytes(pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its pixels cannot be read ({type(error).__name__}); copy or export it again"
         ) from error
@@ -227,7 +232,7 @@ def _wrap(path: Path, frame: int, pixels: PixelFormat) -> bytes:
     data = _pixel_data(path)
     try:
         stream = get_frame(data, frame, number_of_frames=pixels.num_frames)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its compressed pixels are damaged; copy or export it again"
         ) from error

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.detached import voxel_file
@@ -13,6 +14,8 @@ from app.imaging.voxels import damage_named
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 
 _LAST_KEY = "ElementDataFile"
+_MAX_COSINE = 1.1
+_MAX_ERROR = 0.01
 _DTYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -44,16 +47,11 @@ def read_layout(path: Path) -> Layout:
     num_axes = fields.integer("NDims")
     size_xyz = check_extents(path, fields.integers("DimSize", num_axes))
     check_single_channel(path, fields.integer("ElementNumberOfChannels", default=1))
-    notes: tuple[str, ...] = ()
     spacing = fields.first_of("ElementSpacing", "ElementSize")
-    if spacing is None:
-        notes = ("the header gives no voxel spacing; 1 mm was assumed",)
-    steps_xyz = np.eye(3) if spacing is None else np.diag(fields.numbers(spacing, num_axes)[:3])
-    if turn := fields.first_of("TransformMatrix", "Rotation", "Orientation"):
-        rows = np.reshape(fields.numbers(turn, num_axes**2), (num_axes, num_axes))[:3, :3]
-        steps_xyz = rows.T @ steps_xyz  # row i of the file is the direction of axis i
+    spacing_xyz = [1.0] * 3 if spacing is None else fields.lengths(spacing, num_axes)[:3]
     origin = fields.first_of("Offset", "Position", "Origin")
     origin_xyz = [0.0] * 3 if origin is None else fields.numbers(origin, num_axes)[:3]
+    steps_xyz = _direction(fields, num_axes, path) * spacing_xyz
     data_path = _data_path(fields, path)
     layout = Layout(
         path=data_path,
@@ -61,7 +59,7 @@ def read_layout(path: Path) -> Layout:
         dtype=_dtype(fields, path),
         start=end if data_path == path else max(0, fields.integer("HeaderSize", default=0)),
         compressed=fields.flag("CompressedData"),
-        notes=notes,
+        notes=() if spacing else ("the header gives no voxel spacing; 1 mm was assumed",),
     )
     at_end = data_path != path and _skips_to_end(fields, path)
     return layout.counted_from_end() if at_end else layout
@@ -79,6 +77,19 @@ def _read_fields(path: Path) -> tuple[Fields, int]:
             if key.strip() == _LAST_KEY:
                 break
         return fields, file.tell()
+
+
+def _direction(fields: Fields, num_axes: int, path: Path) -> npt.NDArray[np.float64]:
+    """Read the axes' directions, as columns; a row of the file is the direction of one axis."""
+    key = fields.first_of("TransformMatrix", "Rotation", "Orientation")
+    if key is None:
+        return np.eye(3)
+    rows = np.reshape(fields.numbers(key, num_axes**2), (num_axes, num_axes))[:3, :3]
+    if np.abs(rows).max() > _MAX_COSINE or np.abs((rows**2).sum(axis=1) - 1).max() > _MAX_ERROR:
+        raise UnsupportedScanError(
+            f"{path}: {key} {rows.tolist()} holds no directions of length 1; export it again"
+        )
+    return rows.T
 
 
 def _dtype(fields: Fields, path: Path) -> np.dtype[np.generic]:

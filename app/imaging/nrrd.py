@@ -83,7 +83,7 @@ def _read_fields(path: Path) -> tuple[Fields, int]:
         while file.tell() < size and (line := next(lines)):
             # `key:=value` lines are for other programs, `#` lines for people.
             key, found, value = line.partition(": ")
-            if line.startswith("#") or ":=" in line.partition(" ")[0] or not found:
+            if line.startswith("#") or ":=" in key or not found:
                 continue
             key = key.strip().lower()
             fields.add(_ALIASES.get(key, key), value.strip())
@@ -130,7 +130,7 @@ def _place(
         columns = [_vector(fields, "space directions", word) for word in words[:3]]
         return to_lps @ np.column_stack(columns), to_lps @ origin, notes
     if fields.first_of("spacings"):
-        return to_lps @ np.diag(fields.numbers("spacings", num_axes)[:3]), to_lps @ origin, notes
+        return to_lps @ np.diag(fields.lengths("spacings", num_axes)[:3]), to_lps @ origin, notes
     return to_lps, to_lps @ origin, (*notes, "the header gives no voxel spacing; 1 mm was assumed")
 
 

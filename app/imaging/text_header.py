@@ -102,6 +102,13 @@ class Fields:
         """Read so many finite numbers."""
         return [self.as_number(key, word) for word in self._words(key, num)]
 
+    def lengths(self, key: str, num: int) -> list[float]:
+        """Read so many positive numbers."""
+        lengths = self.numbers(key, num)
+        if min(lengths) <= 0:
+            raise self._wrong(key, "positive numbers")
+        return lengths
+
     def as_number(self, key: str, word: str) -> float:
         """Read one word of a field as a finite number."""
         try:
