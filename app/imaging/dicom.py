@@ -40,7 +40,7 @@ _CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.2",  # enhanced, converted from single slices
 )
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber",
+    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
     "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
@@ -104,12 +104,15 @@ class Series:
         SeriesNumber.
     images : tuple of Image
         At least one, by file name.
+    num_damaged : int
+        DICOM files of the folder that could not be read: they may be slices of it.
     """
 
     folder: Path
     uid: str
     number: int | None
     images: tuple[Image, ...]
+    num_damaged: int
 
     @property
     def usable(self) -> tuple[Image, ...]:
@@ -137,8 +140,6 @@ class Slice:
         The file.
     frame : int
         Which of the file's images, from 0.
-    uid : str
-        SOPInstanceUID of the file.
     steps_xyz : (3, 2) array of float64
         From pixel to pixel along a row, and from row to row: LPS, mm.
     position_xyz : (3,) array of float64
@@ -153,7 +154,6 @@ class Slice:
 
     path: Path
     frame: int
-    uid: str
     steps_xyz: npt.NDArray[np.float64]
     position_xyz: npt.NDArray[np.float64]
     thickness_mm: float | None
@@ -187,8 +187,8 @@ class Stack:
 def find_series(folder: Path) -> list[Series]:
     """List the series whose files lie in a folder, not in the folders below it.
 
-    Files that are no DICOM, or whose header is damaged, are left out with a log
-    entry; a scan that misses them is found out when it is read.
+    Files that are no DICOM are passed over, those whose header is damaged are
+    counted.
 
     Parameters
     ----------
@@ -275,6 +275,8 @@ def stack_slices(series: Series) -> Stack:
     slices, notes = _drop_copies(slices, normal)
     if len(images) < len(series.images):
         notes += (f"{len(series.images) - len(images)} file(s) of the series are no CT slices",)
+    if series.num_damaged:
+        notes += (f"{series.num_damaged} DICOM file(s) of the folder are damaged and left out",)
     if any(piece.pixels.photometric == "MONOCHROME1" for piece in slices):
         notes += ("stored to be shown inverted (MONOCHROME1); the numbers were taken as they are",)
     if any("RescaleIntercept" not in image.dataset for image in images if not _is_enhanced(image)):
@@ -340,8 +342,10 @@ def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[
             groups.setdefault(str(image.dataset.get("SeriesInstanceUID") or ""), []).append(image)
         except UnreadableScanError as error:
             logger.warning("left out: %s", error)
+    num_damaged = len(signature) - sum(map(len, groups.values()))
     series = [
-        Series(folder, uid, _number(images[0]), tuple(images)) for uid, images in groups.items()
+        Series(folder, uid, _number(images[0]), tuple(images), num_damaged)
+        for uid, images in groups.items()
     ]
     return tuple(sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)))
 
@@ -377,6 +381,10 @@ def _read_image(path: Path) -> Image:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID"):
             dataset.get(tag)  # damaged values show here and not somewhere later
+        if dataset.get("SOPClassUID") is None and dataset.get("Modality") is None:
+            raise UnreadableScanError(
+                f"{path}: says neither modality nor class, so it is damaged; copy it again"
+            )
     return Image(path, dataset, syntax)
 
 
@@ -432,7 +440,6 @@ def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any])
     return Slice(
         path=image.path,
         frame=frame,
-        uid=str(image.dataset.get("SOPInstanceUID") or ""),
         steps_xyz=cosines * (column_step, row_step),
         position_xyz=_numbers(image, place, "ImagePositionPatient", 3),
         thickness_mm=None if thickness is None else abs(float(thickness)),

@@ -271,6 +271,14 @@ def test_truncated_slice_is_refused(tmp_path):
         read_scan(tmp_path / "ct")
 
 
+def test_damaged_header_of_an_outer_slice_is_told(tmp_path):
+    paths = write_series(tmp_path / "ct", hu(), SPACING_MM)
+    paths[-1].write_bytes(paths[-1].read_bytes()[:150] + bytes(50))
+    scan, source = read_scan(tmp_path / "ct")
+    assert np.array_equal(scan.array, hu()[:-1])
+    assert source.notes == ("1 DICOM file(s) of the folder are damaged and left out",)
+
+
 def test_deflated_files_are_refused_before_they_are_inflated(tmp_path):
     datasets = series_datasets(hu(), SPACING_MM)
     for dataset in datasets:
