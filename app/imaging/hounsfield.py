@@ -7,6 +7,9 @@ from app.imaging.geometry import ScanVolume
 STORED_OFFSET_HU = 1024
 """Scanners store HU plus this, to do without a sign; some converters forget to take it off."""
 
+BONE_HU = 150
+"""The spine is in every scan of an abdomen, and brighter than this even where it is frail."""
+
 # Muscle, organs and fat, and enhanced vessels: what fills most of a body.
 _SOFT_TISSUE_HU = (-150, 250)
 # Air around the body and what pads it hold the least number or nearly so.
@@ -34,14 +37,12 @@ def settle_offset(scan: ScanVolume) -> tuple[str, ...]:
     least, most = int(sample.min()), int(sample.max())
     if least == most and scan.min() == scan.max():
         return (f"all voxels hold the same number, {least}",)
-    if least < 0 or least > _NEAR_LEAST_HU:
-        return ()
-    if not _soft_tissue_lies_higher(sample):
-        return ()
-    if scan.min() < 0:
-        return ()
-    scan -= STORED_OFFSET_HU
-    return (f"stored as HU + {STORED_OFFSET_HU}, which was taken off",)
+    if 0 <= least <= _NEAR_LEAST_HU and _soft_tissue_lies_higher(sample) and scan.min() >= 0:
+        scan -= STORED_OFFSET_HU
+        return (f"stored as HU + {STORED_OFFSET_HU}, which was taken off",)
+    if most < BONE_HU and scan.max() < BONE_HU:
+        return (f"nothing above {BONE_HU} HU, so no bone is in it; a phantom, or not in HU",)
+    return ()
 
 
 def _soft_tissue_lies_higher(sample: ScanVolume) -> bool:

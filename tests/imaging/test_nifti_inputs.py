@@ -207,6 +207,13 @@ def test_what_is_no_number_becomes_air_and_is_counted(tmp_path):
     )
 
 
+def test_water_phantom_is_told(tmp_path):
+    array = np.full((10, 30, 40), -1000, np.int16)
+    array[:, 5:25, 5:35] = np.random.default_rng(0).normal(0, 15, (10, 20, 30))
+    _, source = read_scan(save(tmp_path / "scan.nii", array))
+    assert source.notes == ("nothing above 150 HU, so no bone is in it; a phantom, or not in HU",)
+
+
 def test_constant_scan_is_told(tmp_path):
     _, source = read_scan(save(tmp_path / "scan.nii", np.full(SHAPE, -1024, np.int16)))
     assert source.notes == ("all voxels hold the same number, -1024",)

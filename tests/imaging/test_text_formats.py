@@ -13,7 +13,7 @@ SUFFIXES = ("mha", "mhd", "nrrd", "nhdr")
 
 
 def hu(dtype=np.int16):
-    return np.abs(np.random.default_rng(3).integers(-1000, 900, SHAPE)).clip(0, 120).astype(dtype)
+    return np.abs(np.random.default_rng(3).integers(-1000, 900, SHAPE)).clip(0, 250).astype(dtype)
 
 
 def save(path, array=None, *, packed=False, direction=None):
