@@ -97,12 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
     """Name each case's scan and label map."""
-    from app.imaging.io import SCAN_SUFFIXES
+    from app.imaging.io import WRITTEN_SUFFIXES
 
     output: Path = arguments.output
     if arguments.count < 1:
         raise UsageError(f"--count {arguments.count}: at least 1 expected")
-    if output.name.lower().endswith(SCAN_SUFFIXES):
+    if output.name.lower().endswith(WRITTEN_SUFFIXES):
         if arguments.count > 1:
             raise UsageError(f"--output {output}: a folder expected where --count is above 1")
         return [(output, arguments.labels)]
@@ -110,7 +110,8 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
         raise UsageError(f"--labels {arguments.labels}: only where --output names a file")
     if output.exists() and not output.is_dir():
         raise UsageError(
-            f"--output {output}: neither a folder nor a name ending in {', '.join(SCAN_SUFFIXES)}"
+            f"--output {output}: neither a folder nor a name ending in "
+            f"{', '.join(WRITTEN_SUFFIXES)}"
         )
     return [
         (

@@ -35,6 +35,9 @@ SCAN_SUFFIXES = (
 )
 """File types that are read, besides DICOM, whose files may have any name."""
 
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+"""File types that are written: header and voxels in one file, which appears at once."""
+
 _LAYOUT_READERS: Mapping[tuple[str, ...], Callable[[Path], Layout]] = {
     NIFTI_SUFFIXES: nifti.read_layout,
     metaimage.METAIMAGE_SUFFIXES: metaimage.read_layout,
@@ -230,7 +233,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         If the folder cannot be written to.
     """
     # A checksum for the name: with more before it, a long one would be too long for a file.
-    suffix = next((end for end in SCAN_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
+    suffix = next((end for end in WRITTEN_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
     checksum = zlib.crc32(os.fsencode(path.name))
     partial = path.with_name(f".partial-{os.getpid()}-{checksum:08x}{suffix}")
     try:
