@@ -298,13 +298,15 @@ def fuzz(numbers, seed, keep=None):
         corpus.mkdir()
         folder.mkdir()
         kinds = make_corpus(corpus)
-        for number, kind, outcome in try_all(list(numbers), seed, kinds, folder, keep):
-            is_finding = outcome.startswith("FINDING")
-            tally[kind, "finding" if is_finding else outcome] += 1
-            if is_finding:
-                findings.append(f"{number} {kind}: {outcome}")
-                sys.stdout.write(findings[-1][:300] + "\n")
-                sys.stdout.flush()
+        # Ctrl-C ends a long run with what it has found so far.
+        with contextlib.suppress(KeyboardInterrupt):
+            for number, kind, outcome in try_all(list(numbers), seed, kinds, folder, keep):
+                is_finding = outcome.startswith("FINDING")
+                tally[kind, "finding" if is_finding else outcome] += 1
+                if is_finding:
+                    findings.append(f"{number} {kind}: {outcome}")
+                    sys.stdout.write(findings[-1][:300] + "\n")
+                    sys.stdout.flush()
         if {path.name for path in base.iterdir()} != {"secret.raw", "corpus", "input"}:
             findings.append("files appeared outside the folder")
     return tally, findings
@@ -333,7 +335,7 @@ def main():
             for outcome in outcomes
         ]
         lines.append(kind.ljust(28) + "".join(str(count).rjust(24) for count in counts))
-    lines.append(f"{len(numbers)} files in {time.perf_counter() - started:.0f} s")
+    lines.append(f"{tally.total()} files in {time.perf_counter() - started:.0f} s")
     lines.append(f"{len(findings)} finding(s)")
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if findings else 0
