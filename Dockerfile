@@ -16,12 +16,12 @@ RUN python3 -m venv /opt/venv
 
 FROM python AS packages
 COPY requirements/run.txt docker/trim_packages.sh /build/
-# Pillow draws pictures, highdicom (with the four after it) writes DICOM SEG, the telemetry reports
+# Pillow draws pictures, highdicom (with the three after it) writes DICOM SEG, the telemetry reports
 # to Intel; none is part of a prediction.
 RUN --mount=type=bind,source=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && grep -v -i -E -e '^(pillow|openvino-telemetry|highdicom|pydicom|pyjpegls)=' \
+    && grep -v -i -E -e '^(pillow|openvino-telemetry|highdicom|pyjpegls)=' \
         -e '^(packaging|typing-extensions)=' /build/run.txt > /build/image.txt \
     && /opt/venv/bin/pip install --quiet --no-compile --no-deps --find-links /wheels \
         --target /opt/packages --requirement /build/image.txt \

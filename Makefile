@@ -27,7 +27,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check export evaluate image benchmark lock clean
+.PHONY: help setup run test check fuzz export evaluate image benchmark lock clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ setup: $(BIN)/.dev ## Make .venv with all that working on the code needs (torch 
 
 run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are none) into outputs/
 	@mkdir -p inputs outputs; scans=inputs; code=0; \
-	if ! ls inputs | grep -qiE '\.(nii|nii\.gz|mha|nrrd)$$'; then \
+	if [ -z "$$(ls inputs)" ]; then \
 	    echo "No scans in inputs/: making a phantom"; scans=demo; \
 	    [ -e demo/phantom_0000.nii.gz ] || { mkdir -p demo/labels && $(APP) synthesize $(PHANTOM) \
 	        --output demo/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
@@ -52,6 +52,9 @@ check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(BIN)/.dev ## Read 100,000 damaged files: nothing may crash, hang or take memory beyond the cap
+	$(BIN)/python tests/fuzz/fuzz_readers.py $(FUZZ_OPTIONS)
 
 export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
 	$(APP) export

@@ -20,6 +20,7 @@ rm -rf openvino/include openvino/cmake openvino/tools openvino/torch bin share
 
 # Test suites, headers, C sources and type stubs. (numpy.f2py has to stay: scipy imports all of numpy.)
 find . -type d -name tests -prune -exec rm -rf {} +
+rm -rf pydicom/data/test_files
 rm -rf numpy/_core/include numpy/_core/lib
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' \
     -o -name '*.h' -o -name '*.hpp' \) -delete

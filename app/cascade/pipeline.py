@@ -168,7 +168,9 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
     reset_process_peak()
     with report.step("read"):
         report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
-        return read_scan(scan_path)
+        scan, source = read_scan(scan_path)
+    report.warnings += source.notes
+    return scan, source
 
 
 def _crop_and_segment(

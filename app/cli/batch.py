@@ -18,7 +18,7 @@ from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
 from app.cascade.pipeline import locate_scan, segment_scan
 from app.cascade.report import CaseReport, process_age_s
-from app.cli.cases import Case, find_cases
+from app.cli.cases import Case, find_cases, printable
 from app.cli.extras import Extras
 from app.cli.info import versions
 from app.errors import CascadeError, OutputError, UsageError
@@ -234,5 +234,6 @@ def _user_id() -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    """Print one line, whatever bytes the names of files bring into it."""
+    sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()

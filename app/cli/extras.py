@@ -138,13 +138,15 @@ class Extras:
 
     def _series_files(self, case: "Case") -> list[Path] | None:
         """List the files that may hold the DICOM series a case was made from."""
-        if case.scan_path.is_dir():
-            folder = case.scan_path
-        elif self.dicom is None:
+        from app.imaging.io import peek
+
+        if "dicom-seg" not in self.formats:
             return None
-        else:
-            own = self.dicom / case.name
-            folder = own if own.is_dir() else self.dicom
+        if own := peek(case.scan_path).slice_files:
+            return list(dict.fromkeys(own))  # an enhanced file holds many slices
+        if self.dicom is None:
+            return None
+        folder = self.dicom / case.name if (self.dicom / case.name).is_dir() else self.dicom
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
 

@@ -1,7 +1,8 @@
 """Segment the abdominal organs in every CT scan of a folder.
 
-The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd) becomes the label map
-X.nii.gz: same grid, same orientation, values 0 to 13. Beside the label maps,
+The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd), or the DICOM series in
+folder X, becomes the label map X.nii.gz: same grid, same orientation, values 0 to
+13. Each CT series of a folder, and of those below it, is a scan. Beside the label maps,
 run.json tells for each scan how it went: seconds, memory, organ volumes, warnings.
 labels.json names the values, labels.ctbl is a color table for 3D Slicer.
 A scan that cannot be segmented is reported and the others go on.

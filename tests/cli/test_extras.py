@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicerio
-from dicom_files import write_series
+from dicom_series import write_series
+from pydicom import dcmread
 from stand_ins import BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
 from app.cli import extras
@@ -115,6 +116,19 @@ def test_dicom_segmentation_refers_to_the_series_named(predict, tmp_path, body):
     liver = labels_in(tmp_path / "labels" / "a.nii.gz") == BRIGHT_ORGAN
     volume = found.get_volume(segment_numbers=[BRIGHT_ORGAN], combine_segments=True)
     assert volume.array.sum() == BRIGHT_ORGAN * liver.sum()
+
+
+def test_dicom_segmentation_of_a_series_refers_to_it(predict, tmp_path, body):
+    hu, _, spacing_mm = body
+    files = write_series(tmp_path / "scans" / "a", hu, spacing_mm=spacing_mm)
+    (tmp_path / "scans" / "a" / "notes.txt").write_text("no image")
+    assert predict(tmp_path / "scans", "--formats", "dicom-seg") == 0
+    found = hd.seg.segread(tmp_path / "labels" / "a.seg.dcm")
+    uids = {dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in files}
+    assert {uid for _, _, uid in found.get_source_image_uids()} <= uids
+    liver = labels_in(tmp_path / "labels" / "a.nii.gz") == BRIGHT_ORGAN
+    volume = found.get_volume(segment_numbers=[BRIGHT_ORGAN], combine_segments=True)
+    assert volume.array.sum() == BRIGHT_ORGAN * liver.sum() > 0
 
 
 def test_dicom_segmentation_without_a_series_fails_the_case_and_keeps_the_label_map(
