@@ -16,11 +16,12 @@ RUN python3 -m venv /opt/venv
 
 FROM python AS packages
 COPY requirements/run.txt docker/trim_packages.sh /build/
-# Pillow draws pictures and the telemetry reports to Intel; neither is part of a prediction.
+# The telemetry reports to Intel; the others are for what rich does beyond progress bars.
 RUN --mount=type=bind,source=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && grep -v -i -e '^pillow=' -e '^openvino-telemetry=' /build/run.txt > /build/image.txt \
+    && grep -v -i -e '^openvino-telemetry=' -e '^pygments=' -e '^markdown-it-py=' -e '^mdurl=' \
+        /build/run.txt > /build/image.txt \
     && /opt/venv/bin/pip install --quiet --no-compile --no-deps --find-links /wheels \
         --target /opt/packages --requirement /build/image.txt \
     && sh /build/trim_packages.sh /opt/packages \
@@ -42,8 +43,8 @@ RUN /opt/venv/bin/python -m app export --output /ship/weights
 # What else ships: the rooms that docs/ARCHITECTURE.md marks, and what is said about the weights.
 RUN mkdir -p /ship/app/cli \
     && cp app/*.py /ship/app/ \
-    && cp -r app/imaging app/cascade /ship/app/ \
-    && (cd app/cli && cp __init__.py main.py predict.py batch.py cases.py info.py /ship/app/cli/) \
+    && cp -r app/imaging app/cascade app/report /ship/app/ \
+    && (cd app/cli && cp __init__.py main.py predict.py batch.py cases.py info.py preview.py /ship/app/cli/) \
     && find weights -maxdepth 1 -name '*.md' -exec cp {} /ship/weights/ \; \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /ship/app \
     && chmod -R u=rwX,go=rX /ship

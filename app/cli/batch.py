@@ -1,6 +1,7 @@
 """Run the cascade over many scans and keep the record of it."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from app.cascade.pipeline import segment_scan
 from app.cascade.report import CaseReport
 from app.cli.cases import Case, find_cases
 from app.cli.info import versions
+from app.cli.preview import batch_report
 from app.errors import CascadeError, OutputError, UsageError
 from app.imaging.io import atomic_path
 
@@ -69,14 +71,21 @@ def run_batch(arguments: argparse.Namespace) -> int:
         f"memory limit {limit_bytes / GIB:.1f} GiB"
     )
     started = time.perf_counter()
-    for index, case in enumerate(cases, start=1):
-        entry = run_case(case, cascade)
-        record["cases"].append(entry)
-        peak = container_peak()
-        record["container_peak_mib"] = None if peak is None else round(peak / MIB)
-        write_record(record, arguments.output)
-        left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
-        _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
+    with (
+        batch_report(arguments.output, record, hand_over)
+        if arguments.preview
+        else contextlib.nullcontext()
+    ) as draw:
+        for index, case in enumerate(cases, start=1):
+            entry = run_case(case, cascade)
+            record["cases"].append(entry)
+            peak = container_peak()
+            record["container_peak_mib"] = None if peak is None else round(peak / MIB)
+            write_record(record, arguments.output)
+            if draw is not None:
+                draw(case, entry)
+            left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
+            _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
     num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
     if num_failed:
         _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
     )
+    parser.add_argument(
+        "--preview",
+        action="store_true",
+        help="draw a picture of each case, and write report.html with a table and a viewer",
+    )
     add_weights_argument(parser)
 
 
