@@ -1,10 +1,13 @@
 """Open weights folders and refuse what does not belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
 from app.cascade.memory import MemoryPlan, plan_memory
+from app.cascade.progress import Observer, nobody
 from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
 from app.errors import WeightsError
 from app.imaging.geometry import SpacingZYX
@@ -26,10 +29,13 @@ class Phase:
         Grid and intensities the network was trained with.
     network : PatchNetwork
         Scores one patch.
+    on_patch : callable
+        Told after each patch what share of them is done.
     """
 
     config: PhaseConfig
     network: PatchNetwork
+    on_patch: Callable[[float], None] = partial(nobody, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +48,14 @@ class Cascade:
         Phase one and phase two.
     memory_limit_bytes : int
         Scans that need more are refused.
+    observer : Observer
+        Told how far a scan has come.
     """
 
     locate: Phase
     segment: Phase
     memory_limit_bytes: int
+    observer: Observer = nobody
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
@@ -57,6 +66,26 @@ class Cascade:
             limit_bytes=self.memory_limit_bytes,
             region_mm=region_mm,
         )
+
+
+def observed(cascade: Cascade, observer: Observer) -> Cascade:
+    """Give the same cascade, reporting to someone.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Stays as it is.
+    observer : Observer
+        Told of each step, and of each patch in the steps that run a network.
+
+    Returns
+    -------
+    Cascade
+        Shares the networks of the other.
+    """
+    locate = replace(cascade.locate, on_patch=partial(observer, "locate"))
+    segment = replace(cascade.segment, on_patch=partial(observer, "segment"))
+    return replace(cascade, locate=locate, segment=segment, observer=observer)
 
 
 def open_cascade(
@@ -91,7 +120,11 @@ def open_cascade(
         name: open_phase(weights / name, name, threads=threads, precision=precision)
         for name in ("locate", "segment")
     }
-    return Cascade(**phases, memory_limit_bytes=memory_limit_bytes)
+    return Cascade(
+        locate=phases["locate"],
+        segment=phases["segment"],
+        memory_limit_bytes=memory_limit_bytes,
+    )
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:

@@ -38,7 +38,7 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
         an empty label map and a warning.
     """
     reset_process_peak()
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     with report.step("read"):
         report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
         scan, source = read_scan(scan_path)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
+from app.cascade.progress import Observer, nobody
 from app.imaging.geometry import Box
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class CaseReport:
         Volume of each organ, in ml.
     warnings : list of str
         What a user should look at.
+    observer : Observer
+        Told when a step begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -40,10 +43,12 @@ class CaseReport:
     num_skipped: int = 0
     volumes_ml: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    observer: Observer = field(default=nobody, repr=False)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step and log it with the peak memory so far."""
+        self.observer(name, 0.0)
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started

@@ -11,6 +11,8 @@ Exit code: 0 all good, 1 some scan failed, 2 wrong use. Not for clinical use.
 import argparse
 from pathlib import Path
 
+from app.cli.progress import STYLES
+
 HELP = "segment the abdominal organs in every CT scan of a folder"
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
@@ -45,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preview",
         action="store_true",
         help="draw a picture of each case, and write report.html with a table and a viewer",
+    )
+    parser.add_argument(
+        "--progress",
+        choices=STYLES,
+        default="auto",
+        help="auto: a bar on a terminal, else a line a scan; json: an object a line for "
+        "programs, with case, step, fraction and seconds left (default: auto)",
     )
     add_weights_argument(parser)
 
