@@ -44,6 +44,8 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.batch",
         "app.cli.cases",
         "app.cli.extras",
+        "app.cli.preview",
+        "app.cli.progress",
         "app.api",
         *modules_in("app.cascade"),
     ]

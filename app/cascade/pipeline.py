@@ -51,7 +51,7 @@ def segment_scan(
         Times, memory, box, volumes, warnings. A scan without an abdomen gives
         an empty label map and a warning.
     """
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
     scores = score_scan(scan, source, cascade, report)  # locate, crop, segment
     measured_scan = scan if statistics else None
@@ -80,7 +80,7 @@ def locate_scan(scan_path: Path, cascade: Cascade) -> tuple[CaseReport, Source]:
     Source
         How the scan lies, to tell where in the file the box is.
     """
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
     with report.step("locate"):
         abdomen = locate(scan, cascade.locate)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
+from app.cascade.progress import Observer, nobody
 from app.imaging.geometry import Box
 from app.imaging.organ_statistics import OrganStatistics
 
@@ -46,6 +47,8 @@ class CaseReport:
         What was measured of each organ, if that was asked for.
     warnings : list of str
         What a user should look at.
+    observer : Observer
+        Told when a step begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -57,10 +60,12 @@ class CaseReport:
     volumes_ml: dict[str, float] = field(default_factory=dict)
     organs: list[OrganStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    observer: Observer = field(default=nobody, repr=False)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step and log it with the peak memory so far."""
+        self.observer(name, 0.0)
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started

@@ -72,6 +72,7 @@ def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> Cla
         phase.network,
         phase.config.overlap,
         lambda patch: may_hold_organs(abdomen, context, patch, fine.shape, spacing_mm),
+        on_patch=phase.on_patch,
     )
     logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
     inside = box_on_grid(

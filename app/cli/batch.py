@@ -1,26 +1,27 @@
 """Run the cascade over many scans and keep the record of it."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.cascade.bundle import Cascade, hurried, open_cascade
+from app.cascade.bundle import Cascade, hurried, observed, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
 from app.cascade.pipeline import locate_scan, segment_scan
 from app.cascade.report import CaseReport, process_age_s
-from app.cli.cases import Case, find_cases, printable
+from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
 from app.cli.info import versions
+from app.cli.preview import batch_report
+from app.cli.progress import BatchProgress, clock
 from app.errors import CascadeError, OutputError, UsageError
 from app.imaging.io import atomic_path
 
@@ -75,22 +76,34 @@ def run_batch(arguments: argparse.Namespace) -> int:
         "num_cases": len(cases),
         "cases": [],
     }
-    _say(
-        f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
-        f"memory limit {limit_bytes / GIB:.1f} GiB"
-    )
-    started = time.perf_counter()
-    for index, case in enumerate(cases, start=1):
-        entry = run_case(case, cascade, extras)
-        record["cases"].append(entry)
-        peak = container_peak()
-        record["container_peak_mib"] = None if peak is None else round(peak / MIB)
-        write_record(record, arguments.output)
-        left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
-        _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
+    with (
+        BatchProgress(cases, arguments.progress) as progress,
+        batch_report(arguments.output, record, hand_over)
+        if arguments.preview
+        else contextlib.nullcontext() as draw,
+    ):
+        progress.say(
+            f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
+            f"memory limit {limit_bytes / GIB:.1f} GiB"
+        )
+        cascade = observed(cascade, progress.observe)
+        for index, case in enumerate(cases):
+            progress.begin(index)
+            entry = run_case(case, cascade, extras)
+            record["cases"].append(entry)
+            peak = container_peak()
+            record["container_peak_mib"] = None if peak is None else round(peak / MIB)
+            write_record(record, arguments.output)
+            if draw is not None:
+                draw(case, entry)
+            progress.end(entry["status"])
+            left = f", about {clock(progress.seconds_left())} left" if case is not cases[-1] else ""
+            progress.say(f"[{index + 1}/{len(cases)}] {_summary(entry)}{left}")
     num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
     if num_failed:
-        _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")
+        progress.say(
+            f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}"
+        )
     return 1 if num_failed else 0
 
 
@@ -220,20 +233,5 @@ def _summary(entry: dict[str, Any]) -> str:
     return f"{entry['name']}: {entry['total_seconds']:.1f} s, peak {entry['peak_mib']} MiB{warned}"
 
 
-def _time_left(done: Sequence[Case], waiting: Sequence[Case], seconds: float) -> str:
-    """Guess from the size of the files how long the rest will take."""
-    if not waiting:
-        return ""
-    rate = seconds / max(1, sum(case.num_bytes for case in done))
-    minutes, left = divmod(round(rate * sum(case.num_bytes for case in waiting)), 60)
-    return f", about {minutes}:{left:02d} left"
-
-
 def _user_id() -> int:
     return os.getuid() if hasattr(os, "getuid") else -1
-
-
-def _say(line: str) -> None:
-    """Print one line, whatever bytes the names of files bring into it."""
-    sys.stdout.write(printable(line) + "\n")
-    sys.stdout.flush()

@@ -160,10 +160,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if unknown:
         raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
     labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
-    if arguments.boxes_only and (labels_wanted or arguments.fast):
+    if arguments.boxes_only and (labels_wanted or arguments.fast or arguments.preview):
         raise UsageError(
             "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
-            "--statistics and --fast"
+            "--statistics, --fast and --preview"
         )
     if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
         raise UsageError(

@@ -31,6 +31,20 @@ COMMANDS = (
 
 EXIT_USAGE = 2
 
+WELCOME = """\
+Finds 13 abdominal organs in CT scans, on a plain computer. Not for clinical use.
+
+Start here: put scans (.nii.gz, .nii, .mha, .nrrd) into a folder and run
+
+  python -m app predict --input SCANS --output LABELS --preview
+
+Each scan becomes a label map; then open LABELS/report.html in a browser.
+
+  python -m app info              what is installed, and what the networks are
+  python -m app --help            all commands
+  python -m app COMMAND --help    one of them
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -48,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
-        parser.print_help(sys.stderr)
+        sys.stderr.write(WELCOME)
         return EXIT_USAGE
     _set_up_logging(parsed.verbose)
     try:

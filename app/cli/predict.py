@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from app.cli.extras import add_extra_arguments
+from app.cli.progress import STYLES
 from app.config import DEFAULT_WEIGHTS
 
 HELP = "segment the abdominal organs in every CT scan of a folder"
@@ -42,6 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
+    )
+    parser.add_argument(
+        "--preview",
+        action="store_true",
+        help="draw a picture of each case, and write report.html with a table and a viewer",
+    )
+    parser.add_argument(
+        "--progress",
+        choices=STYLES,
+        default="auto",
+        help="auto: a bar on a terminal, else a line a scan; json: an object a line for "
+        "programs, with case, step, fraction and seconds left (default: auto)",
     )
     add_extra_arguments(parser)
     add_weights_argument(parser)

@@ -193,6 +193,7 @@ def test_fast_is_told_in_the_record(scans, predict, tmp_path):
         (("--formats", "rtstruct"), "rtstruct: known are nifti, seg.nrrd, dicom-seg"),
         (("--dicom", "/nowhere"), "/nowhere: no such folder"),
         (("--boxes-only", "--statistics"), "--boxes-only"),
+        (("--boxes-only", "--preview"), "--boxes-only"),
     ],
 )
 def test_wrong_use_is_said_before_any_work(scans, predict, tmp_path, capsys, options, message):

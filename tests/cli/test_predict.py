@@ -88,6 +88,16 @@ def test_record_tells_how_each_case_went(scans, tmp_path, stand_in_weights):
     assert case["warnings"] == []
 
 
+def test_preview_draws_what_was_segmented_and_lists_what_was_not(scans, tmp_path, stand_in_weights):
+    output = tmp_path / "labels"
+    assert predict(scans, output, stand_in_weights, "--preview") == 1
+    labels = {"a.nii.gz", "c.nii.gz", "run.json", "labels.json", "labels.ctbl"}
+    assert {path.name for path in output.iterdir()} == labels | {"a.png", "c.png", "report.html"}
+    page = (output / "report.html").read_text()
+    assert "b_0000.nii.gz" in page
+    assert page.count('id="scan-') == 2
+
+
 def test_label_map_is_uint8_on_the_scans_grid(scans, tmp_path, stand_in_weights):
     predict(scans / "c.mha", tmp_path / "labels", stand_in_weights)
     label_map = sitk.ReadImage(tmp_path / "labels" / "c.nii.gz")
