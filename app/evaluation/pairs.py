@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from app.errors import CascadeError, InputError, UsageError
-from app.imaging.geometry import Geometry, LabelVolume
+from app.imaging.geometry import LabelVolume
 from app.imaging.io import SCAN_SUFFIXES, Source, read_scan
 from app.imaging.orientation import as_lps, from_lps
 from app.labels import NUM_CLASSES
@@ -219,7 +218,7 @@ def _grid_difference(reference: LabelMap, prediction: LabelMap) -> str:
     if came.shape != expected.shape:
         found = f"{came.shape} voxels (z, y, x), not {expected.shape}"
     else:
-        apart_mm = float(np.abs(_corners_mm(came) - _corners_mm(expected)).max())
+        apart_mm = float(np.abs(came.corners_mm() - expected.corners_mm()).max())
         if apart_mm <= GRID_TOLERANCE * min(expected.spacing_mm):
             return ""
         found = (
@@ -228,14 +227,6 @@ def _grid_difference(reference: LabelMap, prediction: LabelMap) -> str:
             f"origin {_rounded(came.origin_mm)} and {_rounded(expected.origin_mm)} mm, z, y, x)"
         )
     return f"{prediction.path}: not on the grid of its reference {reference.path}: {found}"
-
-
-def _corners_mm(geometry: Geometry) -> npt.NDArray[np.float64]:
-    """Give the centers of the first voxel and of the last one along each axis, in mm."""
-    steps = np.asarray(geometry.direction) * np.asarray(geometry.spacing_mm)
-    ends = steps * (np.asarray(geometry.shape) - 1)
-    origin = np.asarray(geometry.origin_mm, np.float64)
-    return np.vstack([origin, *(origin + ends[:, axis] for axis in range(3))])
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
