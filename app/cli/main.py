@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "bank",
     "train",
+    "refine",
     "evaluate",
     "benchmark",
 )
