@@ -24,6 +24,7 @@ from app.errors import UsageError
 if TYPE_CHECKING:
     from app.config import PhaseConfig
     from app.training.config import TrainingConfig
+    from app.training.processes import Process
 
 Settings = TypeVar("Settings", "PhaseConfig", "TrainingConfig")
 
@@ -121,12 +122,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
-    logging.getLogger("app.training").setLevel(logging.INFO)  # a run of hours must not be mute
+    _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)
     else:
         _train_on_data(arguments)
     return 0
+
+
+def _let_training_speak() -> None:
+    """Log what training does: a run of hours must not be mute."""
+    logging.getLogger("app.training").setLevel(logging.INFO)
 
 
 def _train_on_bank(arguments: argparse.Namespace) -> None:
@@ -147,7 +153,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
 
 def _train_on_data(arguments: argparse.Namespace) -> None:
     from app.training.config import SCAN_RECIPES
-    from app.training.own_data import OwnData, settle_cases, train_on_scans
+    from app.training.own_data import OwnData, settle_cases
     from app.training.processes import run_on_devices
 
     phase, config = _settings(arguments, SCAN_RECIPES[arguments.phase])
@@ -170,8 +176,9 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
     for refusal in cases.refused:
         print(f"refused {refusal.path}: {refusal.reason}")
     run_on_devices(
-        train_on_scans,
+        _train_in_process,
         arguments.devices,
+        verbose=arguments.verbose,
         phase=phase,
         config=config,
         cases=cases,
@@ -179,6 +186,17 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         start_from=arguments.start_from,
         workers=arguments.workers,
     )
+
+
+def _train_in_process(*, process: "Process", verbose: bool, **arguments: Any) -> None:
+    """Train in one of several processes, which knows nothing of how the first logs."""
+    from app.cli.main import set_up_logging
+    from app.training.own_data import train_on_scans
+
+    if process.size > 1:
+        set_up_logging(verbose)
+        _let_training_speak()
+    train_on_scans(process=process, **arguments)
 
 
 def _settings(

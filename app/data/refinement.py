@@ -52,6 +52,7 @@ def refine_folder(
     """Refine every label map that has a prediction of the same name.
 
     A prediction without a label map is written as it is: its scan had no label yet.
+    So is a label map without a prediction: it is not to be lost for the next round.
 
     Parameters
     ----------
@@ -67,25 +68,32 @@ def refine_folder(
     Yields
     ------
     Outcome
-        For each prediction, and for each label map without one.
+        For each name in either folder.
 
     Raises
     ------
     UsageError
-        If a folder is missing or the output is one of the inputs.
+        If a folder is missing, no names agree, or the output is one of the inputs.
     """
     given, predicted = images_in(labels, "--labels"), images_in(predictions, "--predictions")
     sure = images_in(confidence, "--confidence") if confidence is not None else {}
     if output.resolve() in (labels.resolve(), predictions.resolve()):
         raise UsageError(f"--output {output}: a folder of its own expected")
+    if given and not given.keys() & predicted.keys():
+        raise UsageError(f"{labels} and {predictions}: no file names in common")
     output.mkdir(parents=True, exist_ok=True)
     apply = _apply(rule)
     for name in sorted(given.keys() | predicted.keys()):
         try:
             path = output / f"{name}.nii.gz"
-            changed = _refine_file(
-                given.get(name), predicted.get(name), sure.get(name), path, apply
-            )
+            if name not in predicted:
+                _take_over(given[name], path)
+                changed = 0.0
+            elif name not in given:
+                _take_over(predicted[name], path)
+                changed = 1.0
+            else:
+                changed = _refine_file(given[name], predicted[name], sure.get(name), path, apply)
             yield Outcome(name=name, changed=changed)
         except CascadeError as error:
             yield Outcome(name=name, problem=str(error))
@@ -105,20 +113,21 @@ def _apply(rule: Rule) -> _Apply:
     )
 
 
+def _take_over(path: Path, output: Path) -> None:
+    """Write a label map as it is."""
+    labels, source = _read(path, NUM_CLASSES - 1)
+    write_label_map(labels, source, output)
+
+
 def _refine_file(
-    labels_path: Path | None,
-    predicted_path: Path | None,
+    labels_path: Path,
+    predicted_path: Path,
     confidence_path: Path | None,
     output: Path,
     apply: _Apply,
 ) -> float:
     """Write one refined label map; give the share of labeled voxels that changed."""
-    if predicted_path is None:
-        raise InputError("no prediction of this name; left out")
     predicted, source = _read(predicted_path, NUM_CLASSES - 1)
-    if labels_path is None:
-        write_label_map(predicted, source, output)
-        return 1.0
     labels, labels_source = _read(labels_path, NUM_CLASSES - 1)
     _check_same_grid(labels_path, labels_source, predicted_path, source)
     confidence: FloatVolume | None = None

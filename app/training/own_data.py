@@ -19,6 +19,7 @@ from app.data.cases import (
     write_cases,
 )
 from app.data.dataset import batches, held_out_dataset, training_dataset
+from app.errors import UsageError
 from app.imaging.io import atomic_path
 from app.models.build import build_network
 from app.training.board import Board
@@ -126,7 +127,16 @@ def train_on_scans(
         Processes that make patches, for each training process.
     process : Process
         Which one of the training processes this is.
+
+    Raises
+    ------
+    UsageError
+        If ``output`` holds a run on another grid or with another network.
+    WeightsError
+        If ``start_from`` or the state in ``output`` belongs to another network.
     """
+    if process.is_first:
+        _write_run(output, phase, config, cases, process, start_from)
     torch.manual_seed(config.seed)
     network = build_network(phase)
     if process.size > 1 and process.device.type == "cuda":
@@ -142,8 +152,6 @@ def train_on_scans(
     )
     if not trainer.resume() and start_from is not None:
         trainer.start_from(start_from)
-    if process.is_first:
-        _write_run(output, phase, config, cases, process, start_from)
     patches_per_scan = config.patches_per_scan if phase.name == "segment" else 1
     dataset = training_dataset(
         cases.train,
@@ -191,7 +199,13 @@ def _write_run(
         "start_from": str(start_from) if start_from else None,
         "cases": CASES_NAME,
     }
-    with atomic_path(output / RUN_NAME) as partial:
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / RUN_NAME
+    if path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))["phase"]
+        if begun != json.loads(json.dumps(run["phase"])):
+            raise UsageError(f"{path}: begun with another grid or network; choose another --output")
+    with atomic_path(path) as partial:
         partial.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     earlier = stages_of(start_from.parent) if start_from is not None else []
     write_record(

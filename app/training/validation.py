@@ -88,7 +88,8 @@ class Validator:
         if not path.exists():
             return -1.0
         with path.open(newline="") as file:
-            return max((float(row["mean"]) for row in csv.DictReader(file)), default=-1.0)
+            means = [float(row["mean"]) for row in csv.DictReader(file)]
+        return max((mean for mean in means if not np.isnan(mean)), default=-1.0)
 
     @torch.no_grad()
     def predict(self, network: nn.Module, image: torch.Tensor) -> LabelVolume:

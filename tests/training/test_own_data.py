@@ -125,6 +125,16 @@ def test_phase_one_passes_over_cases_of_which_not_all_is_known(tmp_path):
         assert len(cases.refused) == 2 - len(names)
 
 
+def test_a_run_does_not_go_on_with_another_grid(tmp_path, tiny, capsys):
+    write_case(tmp_path / "data", "a")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"phase": {"spacing_mm": [1, 2, 3]}}))
+
+    assert main(arguments("segment", tmp_path / "data", run, tiny, "--folds", "1")) == 2
+    assert "another grid" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "finding"),
     [("[phase]\nspaceing_mm = [1, 2, 3]", "spaceing_mm"), ("[fase]", "phase"), ("x", "TOML")],
