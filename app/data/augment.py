@@ -267,7 +267,8 @@ def _brightness() -> list[Any]:
         RandScaleIntensityd("image", factors=BRIGHTNESS, prob=PROBABILITY),
         RandShiftIntensityd("image", offsets=BRIGHTNESS, prob=PROBABILITY),
         Lambdad("image", partial(torch.clamp, min=-INPUT_LIMIT, max=INPUT_LIMIT)),
-        EnsureTyped(BOTH, track_meta=False),
+        # Turning leaves labels as float32; patches of one batch must be alike.
+        EnsureTyped(BOTH, dtype=(torch.float32, torch.uint8), track_meta=False),
     ]
 
 

@@ -169,6 +169,17 @@ def test_small_turns_are_about_the_slice_axis():
     )
 
 
+def test_labels_stay_whole_numbers_however_patches_are_turned():
+    transforms = segment_transforms(PHASE, (16, 16, 32), num_patches=2).set_random_state(seed=3)
+    for step in transforms.transforms:
+        if isinstance(step, RandAffined):
+            step.prob = step.rand_affine.prob = 1.0
+
+    for patch in transforms(example()):
+        assert patch["label"].dtype == torch.uint8
+        assert patch["image"].dtype == torch.float32
+
+
 @pytest.mark.parametrize("shape", [(16, 16, 32), (8, 24, 16)])
 def test_patches_of_unequal_sides_survive_quarter_turns(shape):
     transforms = segment_transforms(PHASE, shape, num_patches=2).set_random_state(seed=3)

@@ -112,6 +112,19 @@ def test_a_killed_run_goes_on_where_it_was(phantoms, tmp_path, tiny):
     assert (output / "data.json").read_text() == data
 
 
+def test_two_devices_train_one_network(tmp_path, tiny):
+    for name in "ab":
+        write_case(tmp_path / "data", name)
+    output = tmp_path / "run"
+    more = ["--steps", "2", "--folds", "1", "--devices", "2"]
+
+    assert main(arguments("locate", tmp_path / "data", output, tiny, *more)) == 0
+
+    assert steps_of(output) == [1, 2]
+    assert json.loads((output / "run.json").read_text())["processes"] == 2
+    assert (output / "checkpoint.safetensors").exists()
+
+
 def test_phase_one_passes_over_cases_of_which_not_all_is_known(tmp_path):
     write_case(tmp_path, "whole")
     write_case(tmp_path, "partly", organs=(1,))
