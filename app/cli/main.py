@@ -24,6 +24,7 @@ COMMANDS = (
     "export",
     "bank",
     "train",
+    "refine",
     "evaluate",
     "benchmark",
 )
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command is None:
         sys.stderr.write(WELCOME)
         return EXIT_USAGE
-    _set_up_logging(parsed.verbose)
+    set_up_logging(parsed.verbose)
     try:
         return int(parsed.run(parsed))
     except CascadeError as error:
@@ -112,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _set_up_logging(verbose: bool) -> None:
+def set_up_logging(verbose: bool) -> None:
+    """Let warnings, or all that happens, go to the standard error stream."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
