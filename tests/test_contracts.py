@@ -43,6 +43,7 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.info",
         "app.cli.batch",
         "app.cli.cases",
+        "app.cli.record",
         *modules_in("app.cascade"),
     ]
     shipped += [name for name in modules_in("app.imaging") if name != "app.imaging.picture"]

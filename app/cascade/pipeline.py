@@ -6,13 +6,16 @@ from pathlib import Path
 from app.cascade.bundle import Cascade
 from app.cascade.locate import Abdomen, context_of, locate
 from app.cascade.memory import reset_process_peak
+from app.cascade.plausibility import judge
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
 from app.cascade.restore import restore
-from app.cascade.segment import ClassScores, segment
+from app.cascade.segment import ClassScores, mean_confidence, segment
 from app.errors import MemoryLimitError
 from app.imaging.crop import crop
+from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
+from app.imaging.organ_measures import measure_organs, thin
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 
@@ -34,8 +37,8 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
     Returns
     -------
     CaseReport
-        Times, memory, box, volumes, warnings. A scan without an abdomen gives
-        an empty label map and a warning.
+        Times, memory, box, volumes, warnings, flags. A scan without an abdomen
+        gives an empty label map and a warning.
     """
     reset_process_peak()
     report = CaseReport()
@@ -46,7 +49,7 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
     with report.step("locate"):  # phase one: where the abdomen is
         abdomen = locate(scan, cascade.locate)
     if abdomen is None:
-        report.warnings.append("no abdominal organs found; the label map is empty")
+        report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         label_map = source.blank_label_map()
     else:
         with report.step("segment"):  # phase two: class scores on a grid of their own
@@ -54,11 +57,11 @@ def segment_scan(scan_path: Path, label_path: Path, cascade: Cascade) -> CaseRep
         del scan  # makes room for the label map
         with report.step("restore"):  # slab by slab, on the scan's own grid
             label_map = restore(scores, source)
+        with report.step("check"):  # does the result look like an abdomen?
+            _check(label_map, scores, source, report)
     with report.step("write"):
         write_label_map(label_map, source, label_path)
     report.volumes_ml = organ_volumes_ml(label_map, source.geometry)
-    if abdomen is not None and not any(report.volumes_ml.values()):
-        report.warnings.append("phase two found no organs in the located box")
     return report
 
 
@@ -73,8 +76,19 @@ def _crop_and_segment(
         del scores  # makes room for the next
         scores = _score_box(scan, source, larger, cascade, report)
         cuts = find_cuts(scores, larger)
-    report.warnings += [f"the {cut.organ} may be cut off by the located box" for cut in cuts]
+    for cut in cuts:
+        text = f"the {cut.organ} may be cut off by the located box"
+        report.flag("cut_by_box", text, cut.organ)
     return scores
+
+
+def _check(label_map: LabelVolume, scores: ClassScores, source: Source, report: CaseReport) -> None:
+    """Compare the result with the anatomy and flag what should be looked at."""
+    measures = measure_organs(*thin(label_map, source.geometry.spacing_mm))
+    if measures:
+        report.add_flags(judge(measures, mean_confidence(scores)))
+    else:
+        report.flag("no_organs", "phase two found no organs in the located box")
 
 
 def _score_box(
@@ -105,4 +119,4 @@ def _fits(abdomen: Abdomen, source: Source, cascade: Cascade) -> bool:
 def _warn_of_odd_intensities(scan: Volume, report: CaseReport) -> None:
     # Every CT scan shows air, which is negative; a sample of the voxels tells.
     if scan.array[::4, ::8, ::8].min() >= 0:
-        report.warnings.append("no negative intensities; the scan may not be in HU")
+        report.flag("odd_intensities", "no negative intensities; the scan may not be in HU")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
+from app.cascade.plausibility import Flag, as_sentences
 from app.imaging.geometry import Box
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ class CaseReport:
     volumes_ml : dict of str to float
         Volume of each organ, in ml.
     warnings : list of str
-        What a user should look at.
+        What a user should look at, in words.
+    flags : list of Flag
+        The same for machines; each is told in ``warnings`` too.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -40,6 +43,17 @@ class CaseReport:
     num_skipped: int = 0
     volumes_ml: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
+
+    def flag(self, code: str, text: str, organ: str | None = None) -> None:
+        """Note one finding that a sentence of its own tells."""
+        self.flags.append(Flag(code=code, organ=organ, text=text))
+        self.warnings.append(text)
+
+    def add_flags(self, flags: list[Flag]) -> None:
+        """Note findings that are told together, those of one kind in one sentence."""
+        self.flags += flags
+        self.warnings += as_sentences(flags)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

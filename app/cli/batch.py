@@ -1,10 +1,10 @@
 """Run the cascade over many scans and keep the record of it."""
 
 import argparse
-import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,12 +20,18 @@ from app.cascade.pipeline import segment_scan
 from app.cascade.report import CaseReport
 from app.cli.cases import Case, find_cases
 from app.cli.info import versions
-from app.errors import CascadeError, OutputError, UsageError
-from app.imaging.io import atomic_path
+from app.cli.record import (
+    RECORD_NAME,
+    ended_by_signals,
+    finished_cases,
+    remove_partial_files,
+    state_of,
+    write_record,
+)
+from app.errors import CascadeError, UnreadableScanError, UsageError
+from app.manifest import sha256_of
 
 logger = logging.getLogger(__name__)
-
-RECORD_NAME = "run.json"
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -43,7 +49,10 @@ def run_batch(arguments: argparse.Namespace) -> int:
     """
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
     cases = find_cases(arguments.input, arguments.output)
+    finished = finished_cases(arguments.output, cases) if arguments.resume else {}
     prepare_folder(arguments.output)
+    if arguments.resume:
+        remove_partial_files(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
     cpu = cpu_features()
     precision = cpu.precision if arguments.precision == "auto" else arguments.precision
@@ -68,19 +77,62 @@ def run_batch(arguments: argparse.Namespace) -> int:
         f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
         f"memory limit {limit_bytes / GIB:.1f} GiB"
     )
-    started = time.perf_counter()
-    for index, case in enumerate(cases, start=1):
-        entry = run_case(case, cascade)
-        record["cases"].append(entry)
-        peak = container_peak()
-        record["container_peak_mib"] = None if peak is None else round(peak / MIB)
-        write_record(record, arguments.output)
-        left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
-        _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
+    keeper = _Keeper(record, arguments.output)
+    with ended_by_signals(keeper.close):
+        _run_all(cases, finished, cascade, keeper)
     num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
     if num_failed:
         _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")
     return 1 if num_failed else 0
+
+
+class _Keeper:
+    """Keep the record on disk, from the batch and from the thread that ends it."""
+
+    def __init__(self, record: dict[str, Any], folder: Path) -> None:
+        self.record = record
+        self.folder = folder
+        self._lock = threading.Lock()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add a case and write the record."""
+        peak = container_peak()
+        with self._lock:
+            self.record["cases"].append(entry)
+            self.record["container_peak_mib"] = None if peak is None else round(peak / MIB)
+            self._write()
+
+    def close(self, signal_name: str) -> None:
+        """Write the record of a batch that a signal ends."""
+        with self._lock:
+            self.record["ended_by"] = signal_name
+            self._write()
+        remove_partial_files(self.folder)
+        _say(f"ended by {signal_name}; --resume goes on from here")
+
+    def _write(self) -> None:
+        path = self.folder / RECORD_NAME
+        write_record(self.record, path)
+        if path.exists():
+            hand_over(path)
+
+
+def _run_all(
+    cases: list[Case], finished: dict[str, dict[str, Any]], cascade: Cascade, keeper: _Keeper
+) -> None:
+    """Segment the cases that are not finished yet, and record each."""
+    for case in cases:
+        if case.name in finished:
+            keeper.add(finished[case.name])
+    waiting = [case for case in cases if case.name not in finished]
+    if finished:
+        _say(f"{len(finished)} of them finished before and left alone")
+    started = time.perf_counter()
+    for index, case in enumerate(waiting, start=1):
+        entry = run_case(case, cascade)
+        keeper.add(entry)
+        left = _time_left(waiting[:index], waiting[index:], time.perf_counter() - started)
+        _say(f"[{index}/{len(waiting)}] {_summary(entry)}{left}")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -148,9 +200,12 @@ def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
     started = time.perf_counter()
     report = CaseReport()
     try:
+        entry["input_state"] = state_of(case.scan_path)
         report = segment_scan(case.scan_path, case.label_path, cascade)
+        _check_unchanged(case, entry["input_state"])
         hand_over(case.label_path)
-        entry |= {"status": "ok", "output": case.label_path.name}
+        digest = sha256_of(case.label_path)
+        entry |= {"status": "ok", "output": case.label_path.name, "output_sha256": digest}
     except CascadeError as error:
         entry["error"] = str(error)
     except Exception as error:  # one bad scan must never end the batch
@@ -159,17 +214,13 @@ def run_case(case: Case, cascade: Cascade) -> dict[str, Any]:
     return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
 
 
-def write_record(record: dict[str, Any], folder: Path) -> None:
-    """Write ``run.json``, whole or not at all."""
-    path = folder / RECORD_NAME
-    try:
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    except OutputError as error:
-        # The label maps matter more than the record of them.
-        logger.error("%s", error)
-        return
-    hand_over(path)
+def _check_unchanged(case: Case, state_before: dict[str, int]) -> None:
+    """Take a label map back whose scan changed while it was worked on."""
+    if state_of(case.scan_path) != state_before:
+        case.label_path.unlink(missing_ok=True)
+        raise UnreadableScanError(
+            f"{case.scan_path}: changed while it was being read; run again when it is complete"
+        )
 
 
 def _figures(report: CaseReport) -> dict[str, Any]:
@@ -182,6 +233,7 @@ def _figures(report: CaseReport) -> dict[str, Any]:
         "num_patches_skipped": report.num_skipped,
         "volumes_ml": {name: round(ml, 2) for name, ml in report.volumes_ml.items()},
         "warnings": report.warnings,
+        "flags": [asdict(flag) for flag in report.flags],
     }
 
 

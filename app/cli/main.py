@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "bank",
     "train",
+    "norms",
     "evaluate",
     "benchmark",
 )

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave alone what an earlier run has finished, by its run.json and checksums",
+    )
     add_weights_argument(parser)
 
 

@@ -124,7 +124,7 @@ def test_only_the_rooms_that_ship_are_there(run_container):
     names = set(listed.stdout.split()) - {"__pycache__"}
     rooms = {"cascade", "cli", "imaging"}
     files = {f"{name}.py" for name in ("errors", "labels", "config", "manifest")}
-    commands = {f"{name}.py" for name in ("main", "predict", "batch", "cases", "info")}
+    commands = {f"{name}.py" for name in ("main", "predict", "batch", "cases", "info", "record")}
     headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
     top = {"app", "weights", "predict.sh", "LICENSE"}
     assert names == headings | top | rooms | files | commands | {"__init__.py", "__main__.py"}
