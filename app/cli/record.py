@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 RECORD_NAME = "run.json"
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_POLL_S = 0.2
 
 
 def state_of(scan_path: Path) -> dict[str, int]:
@@ -95,8 +94,8 @@ def ended_by_signals(close: Callable[[str], None]) -> Iterator[None]:
     """End the process at once, but in order, when SIGTERM or SIGINT arrives.
 
     Python runs signal handlers between two of its own instructions, and a patch in
-    a network or the reading of a scan is a single one that takes seconds. So a
-    thread of its own waits for the signal, while all others leave it alone.
+    a network or the reading of a scan is a single one that takes seconds. What it
+    does at once is to write the signal's number into a pipe; a thread waits there.
 
     Parameters
     ----------
@@ -111,16 +110,21 @@ def ended_by_signals(close: Callable[[str], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    over = threading.Event()
-    waiting = threading.Thread(target=_wait, args=(over, close), daemon=True)
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+    previous = signal.set_wakeup_fd(sender)
+    waiting = threading.Thread(target=_wait, args=(receiver, close), daemon=True)
     waiting.start()
     try:
         yield
     finally:
-        over.set()
+        signal.set_wakeup_fd(previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(sender)
         waiting.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(receiver)
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -130,16 +134,16 @@ def remove_partial_files(folder: Path) -> None:
             path.unlink()
 
 
-def _wait(over: threading.Event, close: Callable[[str], None]) -> None:
-    while not over.is_set():
-        arrived = signal.sigtimedwait(_ENDING, _POLL_S)
-        if arrived is not None:
-            name = signal.Signals(arrived.si_signo).name
-            try:
-                close(name)
-            finally:
-                # The shell's code for a process that a signal ended.
-                os._exit(128 + arrived.si_signo)
+def _wait(receiver: int, close: Callable[[str], None]) -> None:
+    """Wait for a signal's number; nothing comes when the other end is closed."""
+    for number in iter(lambda: os.read(receiver, 1), b""):
+        if number[0] not in _ENDING:
+            continue
+        try:
+            close(signal.Signals(number[0]).name)
+        finally:
+            # The shell's code for a process that a signal ended.
+            os._exit(128 + number[0])
 
 
 def _is_finished(case: Case, entries: dict[str, dict[str, Any]]) -> bool:
