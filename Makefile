@@ -29,7 +29,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fuzz export evaluate image submission benchmark docs lock clean
+.PHONY: help setup run test check audit sbom fuzz export evaluate image submission benchmark docs lock clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,12 +55,20 @@ check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --strict --quiet
+	$(MAKE) --no-print-directory audit
 
 docs: $(BIN)/.dev ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 fuzz: $(BIN)/.dev ## Read 100,000 damaged files: nothing may crash, hang or take memory beyond the cap
 	$(BIN)/python tests/fuzz/fuzz_readers.py $(FUZZ_OPTIONS)
+
+audit: $(BIN)/.tools ## Ask the package index about known vulnerabilities in what ships
+	requirements/audit.sh .venv/tools/bin/pip-audit
+
+sbom: $(BIN)/.tools ## Write sbom.json, a CycloneDX list of the packages that running needs
+	.venv/tools/bin/cyclonedx-py requirements --output-reproducible --of JSON \
+	    --output-file sbom.json requirements/run.txt
 
 export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
 	$(APP) export
@@ -112,3 +120,10 @@ $(BIN)/.dev: requirements/dev.txt | $(BIN)/python
 	@echo "Installing what working on the code needs into .venv (once; PyTorch is large)"
 	$(PIP) $(TORCH_OPTIONS) -r requirements/dev.txt
 	@touch $@ $(BIN)/.run
+
+# Tools that look at the pins from outside, apart from what they look at.
+$(BIN)/.tools: | $(BIN)/python
+	@$(PYTHON) -m venv .venv/tools
+	@.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check \
+	    pip-audit==2.10.1 cyclonedx-bom==7.5.0 \
+	    && touch $@ || echo "NOT INSTALLED: pip-audit and cyclonedx-bom could not be fetched"

@@ -47,9 +47,10 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.preview",
         "app.cli.progress",
         "app.api",
+        "app.cli.record",
         *modules_in("app.cascade"),
     ]
-    # They draw with Pillow or write with highdicom and stay home, or need pydicom, which ships.
+    # They draw with Pillow, write with highdicom or read with pydicom, and only when asked to.
     apart = {"app.imaging.picture", "app.outputs.dicom_seg"}
     apart |= {"app.imaging.dicom", "app.imaging.dicom_pixels"}
     shipped += [

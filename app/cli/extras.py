@@ -101,7 +101,12 @@ class Extras:
         names = [
             organ.name for organ in ORGANS if self.organs is None or organ.value in self.organs
         ]
-        return {"organs": names, "formats": list(self.formats), "fast": self.fast}
+        return {
+            "organs": names,
+            "formats": list(self.formats),
+            "statistics": self.table is not None,
+            "fast": self.fast,
+        }
 
     def write(self, case: "Case", report: "CaseReport") -> list[Path]:
         """Write what was asked for of a case whose label map is finished.
@@ -128,7 +133,7 @@ class Extras:
 
         paths = write_label_tables(self.output)
         if self.table is not None:
-            self.table.put(case.name, report.organs)
+            self.table.put(case.name, report.organs, _flags_of(report))
             paths.append(self.table.path)
         written, warnings = write_formats(
             case.label_path, case.name, self.formats, self._series_files(case)
@@ -148,6 +153,15 @@ class Extras:
             return None
         folder = self.dicom / case.name if (self.dicom / case.name).is_dir() else self.dicom
         return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _flags_of(report: "CaseReport") -> dict[str, list[str]]:
+    """Give the codes of the flags on each organ."""
+    codes: dict[str, list[str]] = {}
+    for flag in report.flags:
+        if flag.organ is not None:
+            codes.setdefault(flag.organ, []).append(flag.code)
+    return codes
 
 
 def _names(text: str) -> list[str]:

@@ -25,6 +25,7 @@ COMMANDS = (
     "bank",
     "train",
     "refine",
+    "norms",
     "evaluate",
     "benchmark",
 )

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: a bar on a terminal, else a line a scan; json: an object a line for "
         "programs, with case, step, fraction and seconds left (default: auto)",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave alone what an earlier run of the same choices has finished, by its "
+        "run.json and checksums",
+    )
     add_extra_arguments(parser)
     add_weights_argument(parser)
 

@@ -134,10 +134,8 @@ def test_only_the_rooms_that_ship_are_there(run_container):
     rooms = {"cascade", "cli", "imaging", "outputs", "report"}
     base = ("api", "errors", "labels", "config", "manifest", "terminology")
     files = {f"{name}.py" for name in base}
-    commands = {
-        f"{name}.py"
-        for name in ("main", "predict", "extras", "preview", "progress", "batch", "cases", "info")
-    }
+    names_of_commands = ("main", "predict", "extras", "preview", "progress", "batch", "cases")
+    commands = {f"{name}.py" for name in (*names_of_commands, "record", "info")}
     headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
     top = {"app", "weights", "predict.sh", "LICENSE"}
     assert names == headings | top | rooms | files | commands | {"__init__.py", "__main__.py"}

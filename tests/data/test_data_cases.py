@@ -41,7 +41,7 @@ def test_what_cannot_be_trained_on_is_refused_with_its_reason(tmp_path):
 
     assert [case.name for case in cases] == ["good"]
     reasons = refusals(refused)
-    assert "2 mm from the scan's" in reasons["shifted.nii.gz"]
+    assert "2 mm apart" in reasons["shifted.nii.gz"]
     assert "values from 0 to 14" in reasons["fourteen.nii.gz"]
     assert reasons["lonely_scan_0000.nii.gz"] == "no label map of this name"
     assert reasons["lonely_labels.nii.gz"] == "no scan of this name"
