@@ -16,13 +16,13 @@ RUN python3 -m venv /opt/venv
 
 FROM python AS packages
 COPY requirements/run.txt docker/trim_packages.sh /build/
-# Pillow draws pictures, highdicom (with the four after it) writes DICOM SEG, the telemetry reports
-# to Intel; none is part of a prediction.
+# The telemetry reports to Intel, highdicom (with the three after it) writes DICOM SEG, the last three
+# are for what rich does beyond progress bars; none is part of a prediction.
 RUN --mount=type=bind,source=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && grep -v -i -E -e '^(pillow|openvino-telemetry|highdicom|pydicom|pyjpegls)=' \
-        -e '^(packaging|typing-extensions)=' /build/run.txt > /build/image.txt \
+    && grep -v -i -E -e '^(openvino-telemetry|highdicom|pyjpegls|packaging|typing-extensions)=' \
+        -e '^(pygments|markdown-it-py|mdurl)=' /build/run.txt > /build/image.txt \
     && /opt/venv/bin/pip install --quiet --no-compile --no-deps --find-links /wheels \
         --target /opt/packages --requirement /build/image.txt \
     && sh /build/trim_packages.sh /opt/packages \
@@ -44,9 +44,9 @@ RUN /opt/venv/bin/python -m app export --output /ship/weights
 # What else ships: the rooms that docs/ARCHITECTURE.md marks, and what is said about the weights.
 RUN mkdir -p /ship/app/cli \
     && cp app/*.py /ship/app/ \
-    && cp -r app/imaging app/cascade app/outputs /ship/app/ \
+    && cp -r app/imaging app/cascade app/outputs app/report /ship/app/ \
     && (cd app/cli && cp __init__.py main.py predict.py batch.py cases.py extras.py info.py \
-        /ship/app/cli/) \
+        preview.py progress.py record.py /ship/app/cli/) \
     && find weights -maxdepth 1 -name '*.md' -exec cp {} /ship/weights/ \; \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /ship/app \
     && chmod -R u=rwX,go=rX /ship

@@ -4,6 +4,8 @@ PYTHON ?= python3
 # The system's own client first: a second one further up in PATH may lack the plugin that builds.
 DOCKER ?= $(firstword $(wildcard /usr/bin/docker) docker)
 IMAGE ?= abdomen-cascade
+# Name of the archive that `make submission` writes.
+TEAM ?= team
 BASE_IMAGE ?= python:3.11-slim-bookworm
 # Index that holds PyTorch's CPU wheels; empty: pip's own configuration decides. See README.md.
 TORCH_INDEX ?=
@@ -27,7 +29,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check export evaluate image benchmark lock clean
+.PHONY: help setup run test check audit sbom fuzz export evaluate image submission benchmark docs lock clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +38,7 @@ setup: $(BIN)/.dev ## Make .venv with all that working on the code needs (torch 
 
 run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are none) into outputs/
 	@mkdir -p inputs outputs; scans=inputs; code=0; \
-	if ! ls inputs | grep -qiE '\.(nii|nii\.gz|mha|nrrd)$$'; then \
+	if [ -z "$$(ls inputs)" ]; then \
 	    echo "No scans in inputs/: making a phantom"; scans=demo; \
 	    [ -e demo/phantom_0000.nii.gz ] || { mkdir -p demo/labels && $(APP) synthesize $(PHANTOM) \
 	        --output demo/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
@@ -47,11 +49,26 @@ run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are non
 test: $(BIN)/.dev ## Run all tests; container tests too where a Docker engine answers
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, import contracts
+check: $(BIN)/.dev ## Run what CI runs before the tests: linter, format, types, import contracts, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+	$(MAKE) --no-print-directory audit
+
+docs: $(BIN)/.dev ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+fuzz: $(BIN)/.dev ## Read 100,000 damaged files: nothing may crash, hang or take memory beyond the cap
+	$(BIN)/python tests/fuzz/fuzz_readers.py $(FUZZ_OPTIONS)
+
+audit: $(BIN)/.tools ## Ask the package index about known vulnerabilities in what ships
+	requirements/audit.sh .venv/tools/bin/pip-audit
+
+sbom: $(BIN)/.tools ## Write sbom.json, a CycloneDX list of the packages that running needs
+	.venv/tools/bin/cyclonedx-py requirements --output-reproducible --of JSON \
+	    --output-file sbom.json requirements/run.txt
 
 export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
 	$(APP) export
@@ -71,6 +88,9 @@ image: ## Build the container image (it converts the checkpoints again)
 	    $(if $(PIP_CERT),--secret id=ca$(comma)src=$(PIP_CERT)) \
 	    --tag $(IMAGE):$(VERSION) --tag $(IMAGE):latest .
 
+submission: image ## Write the image as TEAM.tar.gz (default: team), for `docker load`
+	$(DOCKER) save $(IMAGE):latest | gzip > $(TEAM).tar.gz
+
 benchmark: $(BIN)/.dev ## Measure the image beside the published pipeline, check budgets [BENCHMARK=options]
 	@if $(DOCKER) info >/dev/null 2>&1; then $(MAKE) image; \
 	    else echo "No Docker engine answers: timing this installation instead"; fi
@@ -82,7 +102,7 @@ lock: $(BIN)/.dev ## Pin the newest versions that pyproject.toml allows in requi
 
 clean: ## Remove all that the other targets made, results in outputs/ excepted
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-	    benchmark.json benchmark demo wheels/*.whl
+	    benchmark.json benchmark demo site wheels/*.whl
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 comma := ,
@@ -100,3 +120,10 @@ $(BIN)/.dev: requirements/dev.txt | $(BIN)/python
 	@echo "Installing what working on the code needs into .venv (once; PyTorch is large)"
 	$(PIP) $(TORCH_OPTIONS) -r requirements/dev.txt
 	@touch $@ $(BIN)/.run
+
+# Tools that look at the pins from outside, apart from what they look at.
+$(BIN)/.tools: | $(BIN)/python
+	@$(PYTHON) -m venv .venv/tools
+	@.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check \
+	    pip-audit==2.10.1 cyclonedx-bom==7.5.0 \
+	    && touch $@ || echo "NOT INSTALLED: pip-audit and cyclonedx-bom could not be fetched"

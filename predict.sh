@@ -2,7 +2,7 @@
 # Entry point of the container, and the challenge's `sh predict.sh`.
 #
 #   (nothing), --option ...   segment the mounted scans; options go to `predict`
-#   predict ..., info ...     run that command
+#   predict, preview or info ...   run that command
 #   anything else             run it as it stands, such as /bin/bash -c "sh predict.sh"
 #
 # Scans are looked for in inputs/ beside this file (the challenge's convention), else in /inputs.
@@ -12,7 +12,7 @@ export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 
 case ${1-} in
     "" | -*) ;;
-    predict | info) exec python3 -m app "$@" ;;
+    predict | preview | info) exec python3 -m app "$@" ;;
     *) exec "$@" ;;
 esac
 

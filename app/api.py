@@ -214,7 +214,7 @@ def _segment(
 ) -> tuple[LabelVolume, CaseReport]:
     """Do in memory what ``segment_scan`` does from file to file."""
     reset_process_peak()
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     report.note_plan(cascade.plan(source.header))
     scores = score_scan(scan, source, cascade, report)
     labels = label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)

@@ -1,7 +1,8 @@
 """The organ table: what each value of a label map means.
 
 Values and names are those of the FLARE challenge. NSD tolerances are the
-challenge's, in mm. Colors are sRGB, chosen to be told apart next to each other.
+challenge's, in mm. Colors are sRGB: hues that 3D Slicer's users know, set apart until
+any two of them differ, also to the eyes of those who see no red or no green.
 """
 
 from collections.abc import Iterable
@@ -36,19 +37,19 @@ class Organ:
 
 
 ORGANS: tuple[Organ, ...] = (
-    Organ(value=1, name="liver", tolerance_mm=5.0, color=(178, 87, 60)),
-    Organ(value=2, name="right_kidney", tolerance_mm=3.0, color=(222, 174, 66), partner=13),
-    Organ(value=3, name="spleen", tolerance_mm=3.0, color=(140, 82, 160)),
-    Organ(value=4, name="pancreas", tolerance_mm=5.0, color=(245, 214, 137)),
-    Organ(value=5, name="aorta", tolerance_mm=2.0, color=(220, 48, 48)),
-    Organ(value=6, name="inferior_vena_cava", tolerance_mm=2.0, color=(42, 112, 205)),
-    Organ(value=7, name="right_adrenal_gland", tolerance_mm=2.0, color=(244, 140, 66), partner=8),
-    Organ(value=8, name="left_adrenal_gland", tolerance_mm=2.0, color=(255, 190, 120), partner=7),
-    Organ(value=9, name="gallbladder", tolerance_mm=2.0, color=(88, 168, 84)),
-    Organ(value=10, name="esophagus", tolerance_mm=3.0, color=(206, 118, 152)),
-    Organ(value=11, name="stomach", tolerance_mm=5.0, color=(104, 190, 196)),
-    Organ(value=12, name="duodenum", tolerance_mm=7.0, color=(160, 205, 96)),
-    Organ(value=13, name="left_kidney", tolerance_mm=3.0, color=(236, 203, 105), partner=2),
+    Organ(value=1, name="liver", tolerance_mm=5.0, color=(192, 65, 60)),
+    Organ(value=2, name="right_kidney", tolerance_mm=3.0, color=(207, 143, 70), partner=13),
+    Organ(value=3, name="spleen", tolerance_mm=3.0, color=(152, 67, 135)),
+    Organ(value=4, name="pancreas", tolerance_mm=5.0, color=(248, 224, 200)),
+    Organ(value=5, name="aorta", tolerance_mm=2.0, color=(217, 20, 20)),
+    Organ(value=6, name="inferior_vena_cava", tolerance_mm=2.0, color=(57, 130, 231)),
+    Organ(value=7, name="right_adrenal_gland", tolerance_mm=2.0, color=(254, 128, 22), partner=8),
+    Organ(value=8, name="left_adrenal_gland", tolerance_mm=2.0, color=(255, 150, 140), partner=7),
+    Organ(value=9, name="gallbladder", tolerance_mm=2.0, color=(36, 144, 88)),
+    Organ(value=10, name="esophagus", tolerance_mm=3.0, color=(250, 105, 155)),
+    Organ(value=11, name="stomach", tolerance_mm=5.0, color=(98, 215, 216)),
+    Organ(value=12, name="duodenum", tolerance_mm=7.0, color=(190, 240, 78)),
+    Organ(value=13, name="left_kidney", tolerance_mm=3.0, color=(247, 216, 130), partner=2),
 )
 
 NUM_CLASSES = len(ORGANS) + 1

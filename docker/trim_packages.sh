@@ -18,8 +18,13 @@ rm -rf openvino/frontend/jax openvino/frontend/onnx openvino/frontend/paddle \
     openvino/frontend/pytorch openvino/frontend/tensorflow openvino/preprocess/torchvision
 rm -rf openvino/include openvino/cmake openvino/tools openvino/torch bin share
 
+# Pillow: only PNG and JPEG are written here.
+rm -f PIL/_avif* PIL/_webp* PIL/_imagingcms* PIL/_imagingtk*
+rm -f pillow.libs/libavif* pillow.libs/libwebp* pillow.libs/libsharpyuv* pillow.libs/liblcms*
+
 # Test suites, headers, C sources and type stubs. (numpy.f2py has to stay: scipy imports all of numpy.)
 find . -type d -name tests -prune -exec rm -rf {} +
+rm -rf pydicom/data/test_files
 rm -rf numpy/_core/include numpy/_core/lib
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' \
     -o -name '*.h' -o -name '*.hpp' \) -delete

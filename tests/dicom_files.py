@@ -1,68 +1,120 @@
-"""DICOM series on disk, made from arrays."""
+"""DICOM series as tests need them: whole, odd, damaged, compressed."""
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+OFFSET = 1024
+LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-def write_series(
-    folder, hu, *, spacing_mm, origin_xyz=(-40.0, -30.0, 100.0), orientation=AXIAL, patient="P1"
-):
-    """Write int16 HU (slices, rows, columns) as a CT series; give the files in slice order.
+def slice_dataset(hu, position_xyz, spacing_mm, *, cosines=LPS, series=1, uid=None, **elements):
+    """Make one CT slice: 12 bits in 16, stored as HU + 1024.
 
-    File names say nothing of the order, as in an archive.
+    ``elements`` replace what is written by default; None removes an element.
     """
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = uid or f"1.2.3.{series}"
+    dataset.StudyInstanceUID = "1.2.3"
+    dataset.SeriesNumber = series
+    dataset.Modality = "CT"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.ImagePositionPatient = [float(value) for value in position_xyz]
+    dataset.ImageOrientationPatient = list(cosines)
+    dataset.PixelSpacing = [spacing_mm[1], spacing_mm[2]]
+    dataset.SliceThickness = spacing_mm[0]
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -OFFSET
+    _set_pixels(dataset, (hu + OFFSET).astype(np.uint16))
+    for name, value in elements.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    return dataset
+
+
+def _set_pixels(dataset, stored):
+    dataset.Rows, dataset.Columns = stored.shape[-2:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = stored.tobytes()
+    dataset["PixelData"].VR = "OW"
+
+
+def series_datasets(hu, spacing_mm, *, origin_xyz=(10.0, 20.0, 30.0), cosines=LPS, **options):
+    """Make all slices of a scan, the first slice first."""
+    normal = np.cross(cosines[:3], cosines[3:])
+    return [
+        slice_dataset(
+            plane,
+            np.asarray(origin_xyz) + index * spacing_mm[0] * normal,
+            spacing_mm,
+            cosines=cosines,
+            **options,
+        )
+        for index, plane in enumerate(hu)
+    ]
+
+
+def save(folder, datasets, *, compress=None, shuffle=True, prefix="IM"):
+    """Write datasets as files whose names say nothing about their order."""
     folder.mkdir(parents=True, exist_ok=True)
-    study, series, frame = (generate_uid() for _ in range(3))
-    rows, columns = np.reshape(orientation, (2, 3))
-    normal = np.cross(rows, columns)
+    names = np.random.default_rng(5).permutation(len(datasets)) if shuffle else range(len(datasets))
     paths = []
-    for index, plane in enumerate(hu):
-        position = np.asarray(origin_xyz) + index * spacing_mm[0] * normal
-        image = _slice(plane, spacing_mm, orientation, position.tolist(), patient)
-        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
-        image.FrameOfReferenceUID = frame
-        image.InstanceNumber = index + 1
-        path = folder / f"{(index * 7919) % 10007:05d}_{index}.dcm"
-        image.save_as(path, enforce_file_format=True)
-        paths.append(path)
+    for dataset, name in zip(datasets, names, strict=True):
+        if compress is not None:
+            dataset.compress(compress, generate_instance_uid=False)
+        paths.append(folder / f"{prefix}{name:04d}")
+        dataset.save_as(paths[-1], enforce_file_format=True)
     return paths
 
 
-def _slice(plane, spacing_mm, orientation, position_xyz, patient):
-    image = Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    image.SOPClassUID = CTImageStorage
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID
-    image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    image.StudyDate, image.StudyTime, image.ContentDate, image.ContentTime = (
-        "20200102", "101112", "20200102", "101112",
-    )  # fmt: skip
-    image.AccessionNumber = "A1"
-    image.Modality = "CT"
-    image.Manufacturer = "made by a test"
-    image.ReferringPhysicianName = ""
-    image.StudyDescription, image.SeriesDescription = "Abdomen", "made by a test"
-    image.PatientName, image.PatientID = "Phantom^One", patient
-    image.PatientBirthDate, image.PatientSex = "19700101", "O"
-    image.SliceThickness = spacing_mm[0]
-    image.KVP = 120
-    image.StudyID, image.SeriesNumber, image.AcquisitionNumber = "1", 2, 1
-    image.PatientPosition = "HFS"
-    image.ImagePositionPatient = [round(value, 6) for value in position_xyz]
-    image.ImageOrientationPatient = list(orientation)
-    image.PositionReferenceIndicator = ""
-    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-    image.Rows, image.Columns = plane.shape
-    image.PixelSpacing = [spacing_mm[1], spacing_mm[2]]
-    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
-    image.PixelRepresentation = 1
-    image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 0, 1, "HU"
-    image.PixelData = np.ascontiguousarray(plane, np.int16).tobytes()
-    return image
+def write_series(folder, hu, spacing_mm, *, compress=None, **options):
+    """Write a scan as a DICOM series; see :func:`series_datasets`."""
+    return save(folder, series_datasets(hu, spacing_mm, **options), compress=compress)
+
+
+def enhanced_dataset(hu, spacing_mm, *, origin_xyz=(10.0, 20.0, 30.0), order=None):
+    """Make one enhanced CT file of all slices, its frames in any order."""
+    order = list(range(len(hu))) if order is None else order
+    dataset = slice_dataset(hu[0], origin_xyz, spacing_mm, SOPClassUID=EnhancedCTImageStorage)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, name)
+    del dataset.RescaleSlope, dataset.RescaleIntercept
+    measures, turn, scale = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [spacing_mm[1], spacing_mm[2]], spacing_mm[0]
+    turn.ImageOrientationPatient = list(LPS)
+    scale.RescaleSlope, scale.RescaleIntercept = 1, -OFFSET
+    shared = Dataset()
+    shared.PixelMeasuresSequence = Sequence([measures])
+    shared.PlaneOrientationSequence = Sequence([turn])
+    shared.PixelValueTransformationSequence = Sequence([scale])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for index in order:
+        place = Dataset()
+        place.ImagePositionPatient = [
+            origin_xyz[0],
+            origin_xyz[1],
+            origin_xyz[2] + index * spacing_mm[0],
+        ]
+        frame = Dataset()
+        frame.PlanePositionSequence = Sequence([place])
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    dataset.NumberOfFrames = len(order)
+    dataset.PixelData = (hu[order] + OFFSET).astype(np.uint16).tobytes()
+    dataset["PixelData"].VR = "OW"
+    return dataset
+
+
+def read_any(path):
+    """Read a file back as pydicom sees it."""
+    return pydicom.dcmread(path)

@@ -44,17 +44,26 @@ def test_what_ships_loads_neither_torch_nor_monai():
         "app.cli.batch",
         "app.cli.cases",
         "app.cli.extras",
+        "app.cli.preview",
+        "app.cli.progress",
         "app.api",
+        "app.cli.record",
         *modules_in("app.cascade"),
     ]
-    stays = {"app.imaging.picture", "app.outputs.dicom_seg"}
+    # They draw with Pillow, write with highdicom or read with pydicom, and only when asked to.
+    apart = {"app.imaging.picture", "app.outputs.dicom_seg"}
+    apart |= {"app.imaging.dicom", "app.imaging.dicom_pixels"}
     shipped += [
         name
         for room in ("app.imaging", "app.outputs")
         for name in modules_in(room)
-        if name not in stays
+        if name not in apart
     ]
-    assert not modules_loaded_by(*shipped) & STAYS_HOME
+    loaded = modules_loaded_by(*shipped)
+    assert not loaded & STAYS_HOME
+    assert "pydicom" not in loaded  # nobody pays for DICOM who reads none
+    # pydicom takes Pillow where it is installed.
+    assert not modules_loaded_by("app.imaging.dicom") & (STAYS_HOME - {"PIL"})
 
 
 @pytest.mark.parametrize(

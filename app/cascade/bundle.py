@@ -1,10 +1,13 @@
 """Open weights folders and refuse what does not belong together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
 from app.cascade.memory import MemoryPlan, plan_memory
+from app.cascade.progress import Observer, nobody
 from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
 from app.errors import WeightsError
 from app.imaging.geometry import SpacingZYX
@@ -26,10 +29,13 @@ class Phase:
         Grid and intensities the network was trained with.
     network : PatchNetwork
         Scores one patch.
+    on_patch : callable
+        Told after each patch what share of them is done.
     """
 
     config: PhaseConfig
     network: PatchNetwork
+    on_patch: Callable[[float], None] = partial(nobody, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +50,15 @@ class Cascade:
         Scans that need more are refused.
     second_look : bool
         Whether a box that cuts an organ is scored once more, larger.
+    observer : Observer
+        Told how far a scan has come.
     """
 
     locate: Phase
     segment: Phase
     memory_limit_bytes: int
     second_look: bool = True
+    observer: Observer = nobody
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
@@ -78,6 +87,26 @@ def hurried(cascade: Cascade) -> Cascade:
     """
     config = replace(cascade.segment.config, overlap=0.0)
     return replace(cascade, segment=replace(cascade.segment, config=config), second_look=False)
+
+
+def observed(cascade: Cascade, observer: Observer) -> Cascade:
+    """Give the same cascade, reporting to someone.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Stays as it is.
+    observer : Observer
+        Told of each step, and of each patch in the steps that run a network.
+
+    Returns
+    -------
+    Cascade
+        Shares the networks of the other.
+    """
+    locate = replace(cascade.locate, on_patch=partial(observer, "locate"))
+    segment = replace(cascade.segment, on_patch=partial(observer, "segment"))
+    return replace(cascade, locate=locate, segment=segment, observer=observer)
 
 
 def open_cascade(

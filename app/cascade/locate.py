@@ -69,7 +69,7 @@ def locate(scan: Volume, phase: Phase) -> Abdomen | None:
         None if the scan shows no abdominal organs.
     """
     coarse = network_input(scan, phase.config)
-    scored = score_volume(coarse, phase.network, phase.config.overlap)
+    scored = score_volume(coarse, phase.network, phase.config.overlap, on_patch=phase.on_patch)
     organs = main_region(
         scored.logits[0] > 0,
         phase.config.spacing_mm,

@@ -122,6 +122,8 @@ def score_volume(
     network: PatchNetwork,
     overlap: float,
     is_wanted: Callable[[Box], bool] = lambda _: True,
+    *,
+    on_patch: Callable[[float], None] = lambda _: None,
 ) -> PatchScores:
     """Slide a network over a volume and blend the scores of its patches.
 
@@ -143,6 +145,8 @@ def score_volume(
         Least share of a patch that neighbors have in common.
     is_wanted : callable
         Told a patch's box, clipped to the volume, says whether to run it.
+    on_patch : callable
+        Told after each patch that was run what share of all patches is behind it.
 
     Returns
     -------
@@ -156,7 +160,9 @@ def score_volume(
     weights = np.zeros((depth, *shape[1:]), np.float32)
     blending = blending_weights(network.patch_shape)
     num_run = num_skipped = 0
-    for row, final_stop in _patch_rows(shape, network.patch_shape, overlap):
+    rows = list(_patch_rows(shape, network.patch_shape, overlap))
+    num_patches = sum(len(row) for row, _ in rows)
+    for row, final_stop in rows:
         first = max(0, row[0].start[0])
         for box in row:
             inside, within = _overlap(box, shape)
@@ -169,6 +175,7 @@ def score_volume(
             weights[:, y, x] += blending[within.slices]
             for total, channel in zip(sums, scores, strict=True):
                 total[:, y, x] += blending[within.slices] * channel[within.slices]
+            on_patch((num_run + num_skipped) / num_patches)
         num_final = final_stop - first
         _finish(sums[:, :num_final], weights[:num_final], logits[:, first:final_stop])
         _shift(sums, num_final, axis=1)

@@ -7,17 +7,20 @@ from pathlib import Path
 from app.cascade.bundle import Cascade
 from app.cascade.locate import Abdomen, context_of, locate
 from app.cascade.memory import reset_process_peak
+from app.cascade.plausibility import judge
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
 from app.cascade.restore import restore
-from app.cascade.segment import ClassScores, segment
+from app.cascade.segment import ClassScores, mean_confidence, segment
 from app.errors import MemoryLimitError
+from app.imaging import organ_measures
 from app.imaging.crop import crop
 from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
 from app.imaging.organ_statistics import measure_organs
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
+from app.labels import CLASS_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +51,10 @@ def segment_scan(
     Returns
     -------
     CaseReport
-        Times, memory, box, volumes, warnings. A scan without an abdomen gives
-        an empty label map and a warning.
+        Times, memory, box, volumes, warnings, flags. A scan without an abdomen
+        gives an empty label map and a warning.
     """
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
     scores = score_scan(scan, source, cascade, report)  # locate, crop, segment
     measured_scan = scan if statistics else None
@@ -80,12 +83,12 @@ def locate_scan(scan_path: Path, cascade: Cascade) -> tuple[CaseReport, Source]:
     Source
         How the scan lies, to tell where in the file the box is.
     """
-    report = CaseReport()
+    report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
     with report.step("locate"):
         abdomen = locate(scan, cascade.locate)
     if abdomen is None:
-        report.warnings.append("no abdominal organs found")
+        report.flag("no_abdomen", "no abdominal organs found")
     else:
         report.box = abdomen.box
     return report, source
@@ -116,7 +119,7 @@ def score_scan(
     with report.step("locate"):  # phase one: where the abdomen is
         abdomen = locate(scan, cascade.locate)
     if abdomen is None:
-        report.warnings.append("no abdominal organs found; the label map is empty")
+        report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         return None
     with report.step("segment"):  # phase two: class scores on a grid of their own
         return _crop_and_segment(scan, source, abdomen, cascade, report)
@@ -139,7 +142,8 @@ def label_scan(
     source : Source
         How the scan lay.
     report : CaseReport
-        Told the volumes, and the statistics if ``scan`` is given.
+        Told the volumes, what should be looked at, and the statistics if ``scan``
+        is given.
     organs : collection of int, optional
         Label values to keep; all by default.
     scan : Volume of int16, optional
@@ -155,12 +159,12 @@ def label_scan(
     else:
         with report.step("restore"):  # slab by slab, on the scan's own grid
             label_map = restore(scores, source, organs)
+        with report.step("check"):  # does the result look like an abdomen?
+            _check(label_map, scores, source, report, organs)
     report.volumes_ml = organ_volumes_ml(label_map, source.geometry)
     if scan is not None:
         with report.step("measure"):
             report.organs = measure_organs(scan.array, label_map, source.geometry, organs)
-    if scores is not None and not any(report.volumes_ml.values()):
-        report.warnings.append("phase two found no organs in the located box")
     return label_map
 
 
@@ -168,7 +172,9 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
     reset_process_peak()
     with report.step("read"):
         report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
-        return read_scan(scan_path)
+        scan, source = read_scan(scan_path)
+    report.warnings += source.notes
+    return scan, source
 
 
 def _crop_and_segment(
@@ -182,8 +188,29 @@ def _crop_and_segment(
         del scores  # makes room for the next
         scores = _score_box(scan, source, larger, cascade, report)
         cuts = find_cuts(scores, larger)
-    report.warnings += [f"the {cut.organ} may be cut off by the located box" for cut in cuts]
+    for cut in cuts:
+        text = f"the {cut.organ} may be cut off by the located box"
+        report.flag("cut_by_box", text, cut.organ)
     return scores
+
+
+def _check(
+    label_map: LabelVolume,
+    scores: ClassScores,
+    source: Source,
+    report: CaseReport,
+    organs: Collection[int] | None,
+) -> None:
+    """Compare the result with the anatomy and flag what should be looked at."""
+    coarse, spacing_mm = organ_measures.thin(label_map, source.geometry.spacing_mm)
+    measures = organ_measures.measure_organs(coarse, spacing_mm)
+    if not measures:
+        report.flag("no_organs", "phase two found no organs in the located box")
+        return
+    flags = judge(measures, mean_confidence(scores))
+    # An organ that was not asked for is not missing.
+    asked_for = {None, *(CLASS_NAMES if organs is None else (CLASS_NAMES[one] for one in organs))}
+    report.add_flags([flag for flag in flags if flag.organ in asked_for])
 
 
 def _score_box(
@@ -214,4 +241,4 @@ def _fits(abdomen: Abdomen, source: Source, cascade: Cascade) -> bool:
 def _warn_of_odd_intensities(scan: Volume, report: CaseReport) -> None:
     # Every CT scan shows air, which is negative; a sample of the voxels tells.
     if scan.array[::4, ::8, ::8].min() >= 0:
-        report.warnings.append("no negative intensities; the scan may not be in HU")
+        report.flag("odd_intensities", "no negative intensities; the scan may not be in HU")

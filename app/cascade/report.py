@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
+from app.cascade.plausibility import Flag, as_sentences
+from app.cascade.progress import Observer, nobody
 from app.imaging.geometry import Box
 from app.imaging.organ_statistics import OrganStatistics
 
@@ -45,7 +47,11 @@ class CaseReport:
     organs : list of OrganStatistics
         What was measured of each organ, if that was asked for.
     warnings : list of str
-        What a user should look at.
+        What a user should look at, in words.
+    flags : list of Flag
+        The same for machines; each is told in ``warnings`` too.
+    observer : Observer
+        Told when a step begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -57,10 +63,23 @@ class CaseReport:
     volumes_ml: dict[str, float] = field(default_factory=dict)
     organs: list[OrganStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
+    observer: Observer = field(default=nobody, repr=False)
+
+    def flag(self, code: str, text: str, organ: str | None = None) -> None:
+        """Note one finding that a sentence of its own tells."""
+        self.flags.append(Flag(code=code, organ=organ, text=text))
+        self.warnings.append(text)
+
+    def add_flags(self, flags: list[Flag]) -> None:
+        """Note findings that are told together, those of one kind in one sentence."""
+        self.flags += flags
+        self.warnings += as_sentences(flags)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step and log it with the peak memory so far."""
+        self.observer(name, 0.0)
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started

@@ -13,6 +13,7 @@ from app.imaging.crop import box_on_grid
 from app.imaging.geometry import Box, SpacingZYX
 from app.imaging.preprocess import network_input
 from app.imaging.volume import Volume
+from app.labels import CLASS_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> Cla
         phase.network,
         phase.config.overlap,
         lambda patch: may_hold_organs(abdomen, context, patch, fine.shape, spacing_mm),
+        on_patch=phase.on_patch,
     )
     logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
     inside = box_on_grid(
@@ -90,6 +92,36 @@ def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> Cla
         num_run=scored.num_run,
         num_skipped=scored.num_skipped,
     )
+
+
+def mean_confidence(scores: ClassScores) -> dict[str, float]:
+    """Tell how sure the network was of the voxels it gave to each organ.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        Of the located region.
+
+    Returns
+    -------
+    dict of str to float
+        Mean probability of the best class, 0 to 1, by organ; absent organs are
+        left out.
+    """
+    totals, counts = np.zeros(len(CLASS_NAMES)), np.zeros(len(CLASS_NAMES), np.int64)
+    # Slice by slice, so that no float32 copy of all scores arises.
+    for plane in np.moveaxis(scores.logits, 1, 0):
+        labels = plane.argmax(axis=0)
+        organs = labels > 0
+        columns = plane[:, organs].astype(np.float32)
+        best = 1 / np.exp(columns - columns.max(axis=0)).sum(axis=0)
+        totals += np.bincount(labels[organs], weights=best, minlength=len(CLASS_NAMES))
+        counts += np.bincount(labels[organs], minlength=len(CLASS_NAMES))
+    return {
+        name: float(total / count)
+        for name, total, count in zip(CLASS_NAMES, totals, counts, strict=True)
+        if count
+    }
 
 
 def _rule_out_beyond(inside: Box, logits: npt.NDArray[np.float16]) -> None:

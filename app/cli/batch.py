@@ -1,19 +1,19 @@
 """Run the cascade over many scans and keep the record of it."""
 
 import argparse
-import json
+import contextlib
 import logging
 import os
-import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.cascade.bundle import Cascade, hurried, open_cascade
+from app.cascade.bundle import Cascade, hurried, observed, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
 from app.cascade.pipeline import locate_scan, segment_scan
@@ -21,12 +21,22 @@ from app.cascade.report import CaseReport, process_age_s
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
 from app.cli.info import versions
-from app.errors import CascadeError, OutputError, UsageError
-from app.imaging.io import atomic_path
+from app.cli.preview import batch_report
+from app.cli.progress import BatchProgress, clock
+from app.cli.record import (
+    RECORD_NAME,
+    ended_by_signals,
+    finished_cases,
+    remove_partial_files,
+    state_of,
+    write_record,
+)
+from app.errors import CascadeError, UnreadableScanError, UsageError
+from app.manifest import sha256_of
 
 logger = logging.getLogger(__name__)
 
-RECORD_NAME = "run.json"
+Draw = Callable[[Case, dict[str, Any]], None]
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -46,7 +56,12 @@ def run_batch(arguments: argparse.Namespace) -> int:
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
     extras = Extras(arguments)
     cases = find_cases(arguments.input, arguments.output)
+    finished: dict[str, dict[str, Any]] = {}
+    if arguments.resume and extras.boxes is None:
+        finished = finished_cases(arguments.output, cases, extras.as_record())
     prepare_folder(arguments.output)
+    if arguments.resume:
+        remove_partial_files(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
     started = time.perf_counter()
     cpu = cpu_features()
@@ -75,23 +90,80 @@ def run_batch(arguments: argparse.Namespace) -> int:
         "num_cases": len(cases),
         "cases": [],
     }
-    _say(
-        f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
-        f"memory limit {limit_bytes / GIB:.1f} GiB"
-    )
-    started = time.perf_counter()
-    for index, case in enumerate(cases, start=1):
-        entry = run_case(case, cascade, extras)
-        record["cases"].append(entry)
-        peak = container_peak()
-        record["container_peak_mib"] = None if peak is None else round(peak / MIB)
-        write_record(record, arguments.output)
-        left = _time_left(cases[:index], cases[index:], time.perf_counter() - started)
-        _say(f"[{index}/{len(cases)}] {_summary(entry)}{left}")
+    waiting = [case for case in cases if case.name not in finished]
+    with (
+        BatchProgress(waiting, arguments.progress) as progress,
+        batch_report(arguments.output, record, hand_over)
+        if arguments.preview
+        else contextlib.nullcontext(lambda *_: None) as draw,
+    ):
+        progress.say(
+            f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
+            f"memory limit {limit_bytes / GIB:.1f} GiB"
+        )
+        keeper = _Keeper(record, arguments.output, progress)
+        with ended_by_signals(keeper.close):
+            for case in cases:
+                if case.name in finished:
+                    keeper.add(finished[case.name])
+                    draw(case, finished[case.name])
+            if finished:
+                progress.say(f"{len(finished)} of them finished before and left alone")
+            _run_all(waiting, observed(cascade, progress.observe), extras, keeper, draw)
     num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
     if num_failed:
-        _say(f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}")
+        progress.say(
+            f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}"
+        )
     return 1 if num_failed else 0
+
+
+class _Keeper:
+    """Keep the record on disk, from the batch and from the thread that ends it."""
+
+    def __init__(self, record: dict[str, Any], folder: Path, progress: BatchProgress) -> None:
+        self.record = record
+        self.folder = folder
+        self.progress = progress
+        self._lock = threading.Lock()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add a case and write the record."""
+        peak = container_peak()
+        with self._lock:
+            self.record["cases"].append(entry)
+            self.record["container_peak_mib"] = None if peak is None else round(peak / MIB)
+            self._write()
+
+    def close(self, signal_name: str) -> None:
+        """Write the record of a batch that a signal ends."""
+        with self._lock:
+            self.record["ended_by"] = signal_name
+            self._write()
+        remove_partial_files(self.folder)
+        self.progress.stop()
+        self.progress.say(f"ended by {signal_name}; --resume goes on from here")
+
+    def _write(self) -> None:
+        path = self.folder / RECORD_NAME
+        write_record(self.record, path)
+        if path.exists():
+            hand_over(path)
+
+
+def _run_all(
+    waiting: list[Case], cascade: Cascade, extras: Extras, keeper: _Keeper, draw: Draw
+) -> None:
+    """Segment the cases that are not finished yet, and record each."""
+    progress = keeper.progress
+    for index, case in enumerate(waiting):
+        progress.begin(index)
+        entry = run_case(case, cascade, extras)
+        keeper.add(entry)
+        draw(case, entry)
+        progress.end(entry["status"])
+        left = f", about {clock(progress.seconds_left())} left" if case is not waiting[-1] else ""
+        progress.say(f"[{index + 1}/{len(waiting)}] {_summary(entry)}{left}")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -161,6 +233,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     started = time.perf_counter()
     report = CaseReport()
     try:
+        entry["input_state"] = state_of(case.scan_path)
         if extras.boxes is not None:
             report, source = locate_scan(case.scan_path, cascade)
             extras.boxes.put(case.name, report.box, source)
@@ -173,8 +246,10 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
                 organs=extras.organs,
                 statistics=extras.table is not None,
             )
+            _check_unchanged(case, entry["input_state"])
             hand_over(case.label_path)
             entry["output"] = case.label_path.name
+            entry["output_sha256"] = sha256_of(case.label_path)
             paths = extras.write(case, report)
         for path in paths:
             hand_over(path)
@@ -187,17 +262,13 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
 
 
-def write_record(record: dict[str, Any], folder: Path) -> None:
-    """Write ``run.json``, whole or not at all."""
-    path = folder / RECORD_NAME
-    try:
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    except OutputError as error:
-        # The label maps matter more than the record of them.
-        logger.error("%s", error)
-        return
-    hand_over(path)
+def _check_unchanged(case: Case, state_before: dict[str, int]) -> None:
+    """Take a label map back whose scan changed while it was worked on."""
+    if state_of(case.scan_path) != state_before:
+        case.label_path.unlink(missing_ok=True)
+        raise UnreadableScanError(
+            f"{case.scan_path}: changed while it was being read; run again when it is complete"
+        )
 
 
 def _figures(report: CaseReport) -> dict[str, Any]:
@@ -210,6 +281,7 @@ def _figures(report: CaseReport) -> dict[str, Any]:
         "num_patches_skipped": report.num_skipped,
         "volumes_ml": {name: round(ml, 2) for name, ml in report.volumes_ml.items()},
         "warnings": report.warnings,
+        "flags": [asdict(flag) for flag in report.flags],
     }
 
 
@@ -220,19 +292,5 @@ def _summary(entry: dict[str, Any]) -> str:
     return f"{entry['name']}: {entry['total_seconds']:.1f} s, peak {entry['peak_mib']} MiB{warned}"
 
 
-def _time_left(done: Sequence[Case], waiting: Sequence[Case], seconds: float) -> str:
-    """Guess from the size of the files how long the rest will take."""
-    if not waiting:
-        return ""
-    rate = seconds / max(1, sum(case.num_bytes for case in done))
-    minutes, left = divmod(round(rate * sum(case.num_bytes for case in waiting)), 60)
-    return f", about {minutes}:{left:02d} left"
-
-
 def _user_id() -> int:
     return os.getuid() if hasattr(os, "getuid") else -1
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

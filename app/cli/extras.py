@@ -101,7 +101,12 @@ class Extras:
         names = [
             organ.name for organ in ORGANS if self.organs is None or organ.value in self.organs
         ]
-        return {"organs": names, "formats": list(self.formats), "fast": self.fast}
+        return {
+            "organs": names,
+            "formats": list(self.formats),
+            "statistics": self.table is not None,
+            "fast": self.fast,
+        }
 
     def write(self, case: "Case", report: "CaseReport") -> list[Path]:
         """Write what was asked for of a case whose label map is finished.
@@ -128,7 +133,7 @@ class Extras:
 
         paths = write_label_tables(self.output)
         if self.table is not None:
-            self.table.put(case.name, report.organs)
+            self.table.put(case.name, report.organs, _flags_of(report))
             paths.append(self.table.path)
         written, warnings = write_formats(
             case.label_path, case.name, self.formats, self._series_files(case)
@@ -138,14 +143,25 @@ class Extras:
 
     def _series_files(self, case: "Case") -> list[Path] | None:
         """List the files that may hold the DICOM series a case was made from."""
-        if case.scan_path.is_dir():
-            folder = case.scan_path
-        elif self.dicom is None:
+        from app.imaging.io import peek
+
+        if "dicom-seg" not in self.formats:
             return None
-        else:
-            own = self.dicom / case.name
-            folder = own if own.is_dir() else self.dicom
+        if own := peek(case.scan_path).slice_files:
+            return list(dict.fromkeys(own))  # an enhanced file holds many slices
+        if self.dicom is None:
+            return None
+        folder = self.dicom / case.name if (self.dicom / case.name).is_dir() else self.dicom
         return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _flags_of(report: "CaseReport") -> dict[str, list[str]]:
+    """Give the codes of the flags on each organ."""
+    codes: dict[str, list[str]] = {}
+    for flag in report.flags:
+        if flag.organ is not None:
+            codes.setdefault(flag.organ, []).append(flag.code)
+    return codes
 
 
 def _names(text: str) -> list[str]:
@@ -158,10 +174,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if unknown:
         raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
     labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
-    if arguments.boxes_only and (labels_wanted or arguments.fast):
+    if arguments.boxes_only and (labels_wanted or arguments.fast or arguments.preview):
         raise UsageError(
             "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
-            "--statistics and --fast"
+            "--statistics, --fast and --preview"
         )
     if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
         raise UsageError(

@@ -24,12 +24,28 @@ COMMANDS = (
     "export",
     "bank",
     "train",
+    "refine",
+    "norms",
     "evaluate",
     "benchmark",
 )
 """Commands, each in the module of its name, in the order of the help text."""
 
 EXIT_USAGE = 2
+
+WELCOME = """\
+Finds 13 abdominal organs in CT scans, on a plain computer. Not for clinical use.
+
+Start here: put scans (.nii.gz, .nii, .mha, .nrrd) into a folder and run
+
+  python -m app predict --input SCANS --output LABELS --preview
+
+Each scan becomes a label map; then open LABELS/report.html in a browser.
+
+  python -m app info              what is installed, and what the networks are
+  python -m app --help            all commands
+  python -m app COMMAND --help    one of them
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
-        parser.print_help(sys.stderr)
+        sys.stderr.write(WELCOME)
         return EXIT_USAGE
-    _set_up_logging(parsed.verbose)
+    set_up_logging(parsed.verbose)
     try:
         return int(parsed.run(parsed))
     except CascadeError as error:
@@ -98,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _set_up_logging(verbose: bool) -> None:
+def set_up_logging(verbose: bool) -> None:
+    """Let warnings, or all that happens, go to the standard error stream."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -1,7 +1,8 @@
 """Segment the abdominal organs in every CT scan of a folder.
 
-The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd) becomes the label map
-X.nii.gz: same grid, same orientation, values 0 to 13. Beside the label maps,
+The scan X_0000.nii.gz (or X.nii.gz, X.nii, X.mha, X.nrrd), or the DICOM series in
+folder X, becomes the label map X.nii.gz: same grid, same orientation, values 0 to
+13. Each CT series of a folder, and of those below it, is a scan. Beside the label maps,
 run.json tells for each scan how it went: seconds, memory, organ volumes, warnings.
 labels.json names the values, labels.ctbl is a color table for 3D Slicer.
 A scan that cannot be segmented is reported and the others go on.
@@ -13,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from app.cli.extras import add_extra_arguments
+from app.cli.progress import STYLES
 from app.config import DEFAULT_WEIGHTS
 
 HELP = "segment the abdominal organs in every CT scan of a folder"
@@ -41,6 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="number format of the networks; auto takes bf16 where the processor computes in "
         "it (default: auto)",
+    )
+    parser.add_argument(
+        "--preview",
+        action="store_true",
+        help="draw a picture of each case, and write report.html with a table and a viewer",
+    )
+    parser.add_argument(
+        "--progress",
+        choices=STYLES,
+        default="auto",
+        help="auto: a bar on a terminal, else a line a scan; json: an object a line for "
+        "programs, with case, step, fraction and seconds left (default: auto)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave alone what an earlier run of the same choices has finished, by its "
+        "run.json and checksums",
     )
     add_extra_arguments(parser)
     add_weights_argument(parser)

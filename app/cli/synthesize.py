@@ -134,11 +134,11 @@ def _phantoms(arguments: argparse.Namespace) -> int:
 
 def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
     """Name each case's scan and label map."""
-    from app.imaging.io import SCAN_SUFFIXES
+    from app.imaging.io import WRITTEN_SUFFIXES
 
     output: Path = arguments.output
     count: int = arguments.count or 1
-    if output.name.lower().endswith(SCAN_SUFFIXES):
+    if output.name.lower().endswith(WRITTEN_SUFFIXES):
         if count > 1:
             raise UsageError(f"--output {output}: a folder expected where --count is above 1")
         return [(output, arguments.labels)]
@@ -146,7 +146,8 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
         raise UsageError(f"--labels {arguments.labels}: only where --output names a file")
     if output.exists() and not output.is_dir():
         raise UsageError(
-            f"--output {output}: neither a folder nor a name ending in {', '.join(SCAN_SUFFIXES)}"
+            f"--output {output}: neither a folder nor a name ending in "
+            f"{', '.join(WRITTEN_SUFFIXES)}"
         )
     return [
         (

@@ -1,11 +1,34 @@
-"""Train one phase on synthetic scans."""
+"""Train one phase, on scans synthesized from a bank of bodies or on scans of your own.
+
+With --bank, patches are synthesized from the bodies that `python -m app bank` has built.
+With --data, DIR lies as the FLARE challenge's data does: imagesTr/X_0000.nii.gz and
+labelsTr/X.nii.gz; docs/TRAINING.md tells the rest. A run that was killed goes on when
+it is started again with the same words.
+
+FILE of --config is JSON or TOML with the tables "phase" (fields of app/config.py's
+PhaseConfig, such as spacing_mm) and "training" (of app/training/config.py's
+TrainingConfig). Flags win over the file.
+"""
 
 import argparse
+import json
 import logging
-from dataclasses import replace
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-HELP = "train one phase on scans synthesized from a bank of bodies"
+from app.errors import UsageError
+
+if TYPE_CHECKING:
+    from app.config import PhaseConfig
+    from app.training.config import TrainingConfig
+    from app.training.processes import Process
+
+Settings = TypeVar("Settings", "PhaseConfig", "TrainingConfig")
+
+HELP = "train one phase on synthesized scans or on your own"
 
 
 def _three_sizes(text: str) -> tuple[int, int, int]:
@@ -16,11 +39,25 @@ def _three_sizes(text: str) -> tuple[int, int, int]:
     return (z, y, x)
 
 
+def _three_steps(text: str) -> tuple[float, float, float]:
+    try:
+        z, y, x = (float(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected three spacings such as 2x1.5x1.5, got {text!r}"
+        ) from error
+    return (z, y, x)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.add_argument("--phase", choices=("locate", "segment"), required=True)
-    parser.add_argument(
-        "--bank", type=Path, required=True, metavar="DIR", help="bodies, from `python -m app bank`"
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--bank", type=Path, metavar="DIR", help="bodies, from `python -m app bank`"
+    )
+    source.add_argument(
+        "--data", type=Path, metavar="DIR", help="scans and label maps in the FLARE layout"
     )
     parser.add_argument(
         "--output",
@@ -30,49 +67,180 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where state, weights and curve go; a run begun there before goes on",
     )
     parser.add_argument(
-        "--hold-out",
-        type=Path,
-        metavar="FILE",
-        help="the anatomies' manifest.json; every ninth patient is then left out",
-    )
-    parser.add_argument(
         "--start-from",
         type=Path,
         metavar="FILE",
         help="state.pt or checkpoint.safetensors of an earlier stage",
     )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or TOML; see above")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
     parser.add_argument(
-        "--patch", type=_three_sizes, metavar="ZxYxX", help="size of the patches, in voxels"
+        "--spacing",
+        type=_three_steps,
+        metavar="ZxYxX",
+        help="grid that the phase works on, in mm (default: the phase's)",
     )
-    parser.add_argument("--batch", type=int, help="patches a step")
+    parser.add_argument(
+        "--patch",
+        type=_three_sizes,
+        metavar="ZxYxX",
+        help="size of the patches, in voxels; with --data that in use as well",
+    )
+    parser.add_argument("--batch", type=int, help="patches a step, on each device")
     parser.add_argument("--learning-rate", type=float, help="peak of the schedule")
     parser.add_argument("--seed", type=int, help="start of all random streams")
     parser.add_argument("--workers", type=int, default=1, help="processes that make patches")
+    bank = parser.add_argument_group("with --bank")
+    bank.add_argument(
+        "--hold-out",
+        type=Path,
+        metavar="FILE",
+        help="the anatomies' manifest.json; every ninth patient is then left out",
+    )
+    data = parser.add_argument_group("with --data")
+    data.add_argument(
+        "--pseudo-labels",
+        type=Path,
+        metavar="DIR",
+        help="label maps X.nii.gz for scans that have none in labelsTr",
+    )
+    data.add_argument(
+        "--labeled-organs",
+        type=lambda text: tuple(text.split(",")),
+        metavar="NAME[,NAME...]",
+        help="organs that were labeled, where not all 13 were (default: as dataset.json says)",
+    )
+    data.add_argument("--fold", type=int, default=0, help="part to hold out (default: 0)")
+    data.add_argument(
+        "--folds", type=int, default=5, help="number of parts; 1 holds nothing out (default: 5)"
+    )
+    data.add_argument("--validate-every", type=int, help="steps between validations")
+    data.add_argument(
+        "--devices", type=int, default=1, help="processes, one for each GPU (default: 1)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
-    from app.config import LOCATE, SEGMENT
+    _let_training_speak()
+    if arguments.bank is not None:
+        _train_on_bank(arguments)
+    else:
+        _train_on_data(arguments)
+    return 0
+
+
+def _let_training_speak() -> None:
+    """Log what training does: a run of hours must not be mute."""
+    logging.getLogger("app.training").setLevel(logging.INFO)
+
+
+def _train_on_bank(arguments: argparse.Namespace) -> None:
     from app.training.config import RECIPES
     from app.training.run import train
 
-    logging.getLogger("app.training").setLevel(logging.INFO)  # a run of hours must not be mute
-    given = {
-        "steps": arguments.steps,
-        "patch_shape": arguments.patch,
-        "batch_size": arguments.batch,
-        "learning_rate": arguments.learning_rate,
-        "seed": arguments.seed,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
+    phase, config = _settings(arguments, RECIPES[arguments.phase])
     train(
-        {"locate": LOCATE, "segment": SEGMENT}[arguments.phase],
-        replace(RECIPES[arguments.phase], **changes),
+        phase,
+        config,
         bank=arguments.bank,
         output=arguments.output,
         manifest=arguments.hold_out,
         start_from=arguments.start_from,
         workers=arguments.workers,
     )
-    return 0
+
+
+def _train_on_data(arguments: argparse.Namespace) -> None:
+    from app.training.config import SCAN_RECIPES
+    from app.training.own_data import OwnData, settle_cases
+    from app.training.processes import run_on_devices
+
+    phase, config = _settings(arguments, SCAN_RECIPES[arguments.phase])
+    if arguments.patch is not None:
+        phase = replace(phase, patch_shape=arguments.patch)
+    # Patches are as large in use as they were in training: instance norms depend on the size.
+    config = replace(config, patch_shape=phase.patch_shape)
+    data = OwnData(
+        folder=arguments.data,
+        pseudo_labels=arguments.pseudo_labels,
+        labeled_organs=arguments.labeled_organs,
+        fold=arguments.fold,
+        num_folds=arguments.folds,
+    )
+    cases = settle_cases(data, phase, arguments.output)
+    print(
+        f"{len(cases.train)} cases to train on, {len(cases.held_out)} held out, "
+        f"{len(cases.refused)} files refused"
+    )
+    for refusal in cases.refused:
+        print(f"refused {refusal.path}: {refusal.reason}")
+    run_on_devices(
+        _train_in_process,
+        arguments.devices,
+        verbose=arguments.verbose,
+        phase=phase,
+        config=config,
+        cases=cases,
+        output=arguments.output,
+        start_from=arguments.start_from,
+        workers=arguments.workers,
+    )
+
+
+def _train_in_process(*, process: "Process", verbose: bool, **arguments: Any) -> None:
+    """Train in one of several processes, which knows nothing of how the first logs."""
+    from app.cli.main import set_up_logging
+    from app.training.own_data import train_on_scans
+
+    if process.size > 1:
+        set_up_logging(verbose)
+        _let_training_speak()
+    train_on_scans(process=process, **arguments)
+
+
+def _settings(
+    arguments: argparse.Namespace, recipe: "TrainingConfig"
+) -> "tuple[PhaseConfig, TrainingConfig]":
+    """Merge defaults, file and flags."""
+    from app.config import LOCATE, SEGMENT
+
+    phase = {"locate": LOCATE, "segment": SEGMENT}[arguments.phase]
+    if arguments.config is not None:
+        tables = _read_tables(arguments.config)
+        phase = _override(phase, tables.get("phase", {}), arguments.config)
+        recipe = _override(recipe, tables.get("training", {}), arguments.config)
+    if arguments.spacing is not None:
+        phase = replace(phase, spacing_mm=arguments.spacing)
+    given = {
+        "steps": arguments.steps,
+        "patch_shape": arguments.patch,
+        "batch_size": arguments.batch,
+        "learning_rate": arguments.learning_rate,
+        "seed": arguments.seed,
+        "validate_every": arguments.validate_every,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    return phase, replace(recipe, **changes)
+
+
+def _read_tables(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {path}: not readable as JSON or TOML ({error})") from error
+    if not isinstance(tables, dict) or set(tables) - {"phase", "training"}:
+        raise UsageError(f'--config {path}: only the tables "phase" and "training" are known')
+    return tables
+
+
+def _override(settings: Settings, table: Mapping[str, Any], path: Path) -> Settings:
+    """Change the fields that a file names; it knows no tuples, where they know no lists."""
+    unknown = set(table) - {field.name for field in fields(settings)}
+    if unknown:
+        raise UsageError(f"--config {path}: unknown fields {sorted(unknown)}")
+    changes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+    }
+    return replace(settings, **changes)

@@ -93,3 +93,18 @@ class Geometry:
         offset = np.asarray(self.direction) @ (np.multiply(box.start, self.spacing_mm))
         z, y, x = (np.asarray(self.origin_mm) + offset).tolist()
         return replace(self, shape=box.shape, origin_mm=(z, y, x))
+
+    def corners_mm(self) -> npt.NDArray[np.float64]:
+        """Give the centers of the first voxel and of the last one along each axis.
+
+        Two grids of one shape whose corners agree are the same grid.
+
+        Returns
+        -------
+        (4, 3) array of float64
+            World positions (z, y, x), in mm.
+        """
+        steps = np.asarray(self.direction) * np.asarray(self.spacing_mm)
+        ends = steps * (np.asarray(self.shape) - 1)
+        origin = np.asarray(self.origin_mm, np.float64)
+        return np.vstack([origin, *(origin + ends[:, axis] for axis in range(3))])

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 
 from app.errors import UnsupportedScanError
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
-from app.imaging.io import AIR_HU, ScanHeader, Source
+from app.imaging.io import ScanHeader, Source
 from app.imaging.orientation import from_lps, to_lps
 from app.imaging.volume import Volume
+from app.imaging.voxels import AIR_HU
 
 _NAME = Path("image in memory")
 _INT16 = np.iinfo(np.int16)

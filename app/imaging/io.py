@@ -1,32 +1,48 @@
-"""The one door to image files, and the one place that knows (x, y, z) order.
+"""The one door to image files.
 
-Files are read and written through SimpleITK. Everything that leaves this
-module is in (z, y, x).
+Each format has a module that reads its header (:mod:`app.imaging.nifti`,
+:mod:`~app.imaging.metaimage`, :mod:`~app.imaging.nrrd`, :mod:`~app.imaging.dicom`)
+and none of them believes it; voxels are read by :mod:`app.imaging.voxels`.
+SimpleITK writes what is no NIfTI file. Everything that leaves this module is in
+(z, y, x).
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
+from app.imaging import metaimage, nifti, nrrd
+from app.imaging.dicom_magic import is_dicom
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
-from app.imaging.nifti import check_is_whole, is_nifti, read_header, write_labels
+from app.imaging.hounsfield import settle_offset
+from app.imaging.layout import Layout, spacing_notes
+from app.imaging.nifti import NIFTI_SUFFIXES, is_nifti, read_header, write_labels
 from app.imaging.orientation import Orientation, as_lps, from_lps, to_lps
 from app.imaging.volume import Volume
+from app.imaging.voxels import read_voxels
 
-SCAN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
-"""File types that are read."""
+SCAN_SUFFIXES = (
+    *NIFTI_SUFFIXES,
+    *metaimage.METAIMAGE_SUFFIXES,
+    *nrrd.NRRD_SUFFIXES,
+)
+"""File types that are read, besides DICOM, whose files may have any name."""
 
-AIR_HU = -1024
-"""What a voxel without a number (NaN) becomes."""
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+"""File types that are written: header and voxels in one file, which appears at once."""
+
+_LAYOUT_READERS: Mapping[tuple[str, ...], Callable[[Path], Layout]] = {
+    NIFTI_SUFFIXES: nifti.read_layout,
+    metaimage.METAIMAGE_SUFFIXES: metaimage.read_layout,
+    nrrd.NRRD_SUFFIXES: nrrd.read_layout,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +52,20 @@ class ScanHeader:
     Parameters
     ----------
     path : Path
-        The file.
+        The file, or the folder of a DICOM series.
     geometry : Geometry
         The grid as stored, whatever its orientation.
     pixel_type : str
-        Name of the voxels' type in memory, such as ``"16-bit signed integer"``.
+        Name of the stored voxels' type, such as ``"16-bit signed integer"``.
     bytes_per_voxel : int
-        Size of one voxel in memory.
+        Size of one stored voxel.
     nifti_header : bytes or None
         Of a NIfTI file, the header to hand on to the label map.
+    notes : tuple of str
+        What a user should know about the header.
+    slice_files : tuple of Path
+        Of a DICOM series, the file of each slice in the order of the grid's first
+        axis; an enhanced file comes once for each of its slices.
     """
 
     path: Path
@@ -52,6 +73,8 @@ class ScanHeader:
     pixel_type: str
     bytes_per_voxel: int
     nifti_header: bytes | None
+    notes: tuple[str, ...] = ()
+    slice_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +89,14 @@ class Source:
         How the stored array relates to the canonical one.
     geometry : Geometry
         The scan's grid in canonical orientation.
+    notes : tuple of str
+        What a user should know about header and voxels: warnings for the report.
     """
 
     header: ScanHeader
     orientation: Orientation
     geometry: Geometry
+    notes: tuple[str, ...] = ()
 
     def blank_label_map(self) -> LabelVolume:
         """Make a label map of background, to be filled in canonical orientation.
@@ -84,26 +110,14 @@ class Source:
         return as_lps(np.zeros(self.header.geometry.shape, np.uint8), self.orientation)
 
 
-class _Pixels:
-    """Own an image and offer its voxels to numpy.
-
-    numpy keeps the object it took an array from, so the image lives as long as
-    any view of it. SimpleITK's own view does not guard against that.
-    """
-
-    def __init__(self, image: sitk.Image) -> None:
-        self.image = image
-        view = sitk.GetArrayViewFromImage(image)
-        self.__array_interface__: dict[str, Any] = view.__array_interface__
-
-
 def peek(path: Path) -> ScanHeader:
     """Read a scan's header and leave its voxels alone.
 
     Parameters
     ----------
     path : Path
-        A file of one of :data:`SCAN_SUFFIXES`.
+        A file of one of :data:`SCAN_SUFFIXES`, a folder with one DICOM series, or
+        a DICOM file, which stands for its series.
 
     Returns
     -------
@@ -113,42 +127,24 @@ def peek(path: Path) -> ScanHeader:
     Raises
     ------
     UnreadableScanError
-        If the file is missing or not an image.
+        If the file is missing, damaged or not an image.
     UnsupportedScanError
-        If it is not one three-dimensional, single-channel, non-empty image.
+        If it is not one three-dimensional, single-channel, non-empty CT scan on a
+        grid with right angles.
     """
-    if not path.is_file():
-        raise UnreadableScanError(f"{path}: no such file")
-    if not path.name.lower().endswith(SCAN_SUFFIXES):
-        raise UnsupportedScanError(f"{path}: file type not known; use {', '.join(SCAN_SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise UnreadableScanError(f"{path}: the file is empty; copy or export it again")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise UnreadableScanError(f"{path}: not a readable image ({_last_line(error)})") from error
-    _check_is_one_scan(path, reader)
-    return ScanHeader(
-        path=path,
-        geometry=_geometry(path, reader),
-        pixel_type=sitk.GetPixelIDValueAsString(reader.GetPixelID()),
-        bytes_per_voxel=_bytes_per_voxel(reader.GetPixelID()),
-        nifti_header=read_header(path) if is_nifti(path) else None,
-    )
+    return _open(path)[0]
 
 
 def read_scan(path: Path) -> tuple[Volume, Source]:
     """Read one CT scan in canonical orientation.
 
-    An int16 file is never copied: the result is a view of the voxels as they
-    were loaded. Other pixel types are rounded and clipped to int16.
+    Voxels of other types than int16 are rounded and clipped to it, and a scan
+    stored as HU + 1024 is brought to HU; ``Source.notes`` tells of it.
 
     Parameters
     ----------
     path : Path
-        A file of one of :data:`SCAN_SUFFIXES`.
+        As for :func:`peek`.
 
     Returns
     -------
@@ -162,23 +158,11 @@ def read_scan(path: Path) -> tuple[Volume, Source]:
     UnreadableScanError, UnsupportedScanError
         As :func:`peek`; and if voxels are missing or damaged.
     """
-    header = peek(path)
-    # Checking takes as long as reading; both spend it outside the interpreter's lock.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        whole = pool.submit(_check_voxels, path)
-        try:
-            image = sitk.ReadImage(str(path))
-        except RuntimeError as error:
-            whole.result()
-            raise UnreadableScanError(
-                f"{path}: voxels cannot be read ({_last_line(error)}); copy or export it again"
-            ) from error
-        whole.result()
-    pixels: npt.NDArray[Any] = np.asarray(_Pixels(image))
-    del image
-    stored = Volume(_as_int16(pixels), header.geometry)
-    scan, orientation = to_lps(stored)
-    return scan, Source(header=header, orientation=orientation, geometry=scan.geometry)
+    header, read = _open(path)
+    voxels, notes = read()
+    notes = (*header.notes, *notes, *settle_offset(voxels))
+    scan, orientation = to_lps(Volume(voxels, header.geometry))
+    return scan, Source(header=header, orientation=orientation, geometry=scan.geometry, notes=notes)
 
 
 def write_label_map(labels: LabelVolume, source: Source, path: Path) -> None:
@@ -250,7 +234,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be written to.
     """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    # A checksum for the name: with more before it, a long one would be too long for a file.
+    suffix = next((end for end in WRITTEN_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
+    checksum = zlib.crc32(os.fsencode(path.name))
+    partial = path.with_name(f".partial-{os.getpid()}-{checksum:08x}{suffix}")
     try:
         yield partial
         _flush(partial)
@@ -273,50 +260,50 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_is_one_scan(path: Path, reader: sitk.ImageFileReader) -> None:
-    if reader.GetDimension() != 3:
-        raise UnsupportedScanError(
-            f"{path}: {reader.GetDimension()} dimensions found, 3 expected; "
-            "give one volume per file"
-        )
-    if reader.GetNumberOfComponents() != 1:
-        raise UnsupportedScanError(
-            f"{path}: {reader.GetNumberOfComponents()} values per voxel found, 1 expected; "
-            "color and vector images are not CT scans"
-        )
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise UnsupportedScanError(f"{path}: complex voxels found, HU expected; export it as CT")
-    if min(reader.GetSize()) < 1:
-        raise UnsupportedScanError(
-            f"{path}: no voxels, size {reader.GetSize()} (x, y, z); export it again"
-        )
-    if not all(np.isfinite(step) and step > 0 for step in reader.GetSpacing()):
-        raise UnsupportedScanError(
-            f"{path}: spacing {reader.GetSpacing()} mm (x, y, z) must be positive; export it again"
-        )
-
-
-def _geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
-    nx, ny, nz = reader.GetSize()
-    sx, sy, sz = reader.GetSpacing()
-    ox, oy, oz = reader.GetOrigin()
-    direction_xyz = np.asarray(reader.GetDirection()).reshape(3, 3)
-    if abs(np.linalg.det(direction_xyz)) < 0.5:
-        raise UnsupportedScanError(
-            f"{path}: axes {direction_xyz.tolist()} (x, y, z) do not span space; export it again"
-        )
-    return Geometry(
-        shape=(nz, ny, nx),
-        spacing_mm=(sz, sy, sx),
-        origin_mm=(oz, oy, ox),
-        direction=tuple((z, y, x) for x, y, z in direction_xyz[::-1].tolist()),
+def _open(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
+    """Read a header, and give what reads the voxels."""
+    readers = [read for ends, read in _LAYOUT_READERS.items() if path.name.lower().endswith(ends)]
+    if path.is_dir() or not readers:
+        return _open_series(path)
+    if not path.is_file():
+        raise UnreadableScanError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise UnreadableScanError(f"{path}: the file is empty; copy or export it again")
+    layout = readers[0](path)
+    header = ScanHeader(
+        path=path,
+        geometry=layout.geometry,
+        pixel_type=layout.pixel_type,
+        bytes_per_voxel=layout.dtype.itemsize,
+        nifti_header=read_header(path) if is_nifti(path) else None,
+        notes=layout.notes + spacing_notes(layout.geometry),
     )
+    return header, lambda: read_voxels(layout)
 
 
-def _check_voxels(path: Path) -> None:
-    """Check that no voxels are missing, where the reader would not notice."""
-    if is_nifti(path):
-        check_is_whole(path)
+def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
+    """Read the headers of a DICOM series, and give what reads the voxels."""
+    # Not needed, and not paid for, where no DICOM is read.
+    from app.imaging import dicom
+
+    if not path.exists():
+        raise UnreadableScanError(f"{path}: no such file")
+    if not path.is_dir() and not is_dicom(path):
+        raise UnsupportedScanError(
+            f"{path}: file type not known; use DICOM or {', '.join(SCAN_SUFFIXES)}"
+        )
+    stack = dicom.stack_slices(dicom.series_of(path))
+    first = stack.slices[0].pixels
+    header = ScanHeader(
+        path=path,
+        geometry=stack.geometry,
+        pixel_type=f"{first.bits_allocated}-bit {'' if first.signed else 'un'}signed integer",
+        bytes_per_voxel=first.bits_allocated // 8,
+        nifti_header=None,
+        notes=stack.notes + spacing_notes(stack.geometry),
+        slice_files=tuple(piece.path for piece in stack.slices),
+    )
+    return header, lambda: dicom.read_stack(stack)
 
 
 def _write_image(
@@ -335,27 +322,6 @@ def _write_image(
         sitk.WriteImage(image, str(partial), useCompression=True)
     except RuntimeError as error:
         raise OutputError(f"{path}: cannot be written ({_last_line(error)})") from error
-
-
-def _bytes_per_voxel(pixel_id: int) -> int:
-    return int(sitk.GetArrayViewFromImage(sitk.Image([1, 1, 1], pixel_id)).itemsize)
-
-
-def _as_int16(pixels: npt.NDArray[Any]) -> ScanVolume:
-    """Convert one slice at a time, so that no wide copy of the scan arises."""
-    if pixels.dtype == np.int16:
-        return pixels
-    if np.can_cast(pixels.dtype, np.int16):  # a label map: nothing to round or clip
-        return pixels.astype(np.int16)
-    limits = np.iinfo(np.int16)
-    converted = np.empty(pixels.shape, np.int16)
-    for plane, out in zip(pixels, converted, strict=True):
-        if np.issubdtype(plane.dtype, np.floating):
-            whole = np.rint(np.nan_to_num(plane, nan=AIR_HU))
-        else:
-            whole = plane
-        out[...] = np.clip(whole, limits.min, limits.max)
-    return converted
 
 
 def _last_line(error: Exception) -> str:

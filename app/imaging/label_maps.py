@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from app.errors import InputError
 from app.imaging.geometry import Geometry, LabelVolume
@@ -89,7 +88,7 @@ def grid_difference(expected: Geometry, came: Geometry) -> str:
     """
     if came.shape != expected.shape:
         return f"{came.shape} voxels (z, y, x), not {expected.shape}"
-    apart_mm = float(np.abs(_corners_mm(came) - _corners_mm(expected)).max())
+    apart_mm = float(np.abs(came.corners_mm() - expected.corners_mm()).max())
     if apart_mm <= GRID_TOLERANCE * min(expected.spacing_mm):
         return ""
     return (
@@ -97,14 +96,6 @@ def grid_difference(expected: Geometry, came: Geometry) -> str:
         f"(spacing {_rounded(came.spacing_mm)} and {_rounded(expected.spacing_mm)} mm, "
         f"origin {_rounded(came.origin_mm)} and {_rounded(expected.origin_mm)} mm, z, y, x)"
     )
-
-
-def _corners_mm(geometry: Geometry) -> npt.NDArray[np.float64]:
-    """Give the centers of the first voxel and of the last one along each axis, in mm."""
-    steps = np.asarray(geometry.direction) * np.asarray(geometry.spacing_mm)
-    ends = steps * (np.asarray(geometry.shape) - 1)
-    origin = np.asarray(geometry.origin_mm, np.float64)
-    return np.vstack([origin, *(origin + ends[:, axis] for axis in range(3))])
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:

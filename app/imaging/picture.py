@@ -1,4 +1,4 @@
-"""A picture of a scan and its label map: three planes with the organs in color.
+"""Planes of a scan with the organs of its label map in color.
 
 For a person to look at, never measured from. Planes are shown as radiologists
 are used to: the patient's right on the left, front and head up.
@@ -8,25 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from app.imaging.geometry import Geometry, LabelVolume, ScanVolume, SpacingZYX
-from app.imaging.organ_volumes import organ_volumes_ml
+from app.imaging.geometry import IndexZYX, LabelVolume, ScanVolume, SpacingZYX
 from app.labels import ORGANS
 
 DISPLAY_WINDOW_HU = (-160.0, 240.0)
 """The usual soft-tissue window: black and white, in HU."""
 
-PLANE_PIXELS = 560
-"""Longest side of a drawn plane, in pixels."""
-
 OPACITY = 0.45
 """Share of the organ's color inside its outline."""
-
-MARGIN_PIXELS = 12
-LEGEND_COLUMNS = 5
-LEGEND_ROW_PIXELS = 24
-FONT_PIXELS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +27,10 @@ class Plane:
     Parameters
     ----------
     name : str
-        What the plane is called, with its place in the scan.
+        What the plane is called.
+    sides : (left, right, top, bottom) str
+        Which way the patient lies: R, L, A, P, H or F for right, left, anterior,
+        posterior, head, feet.
     hu, labels : (rows, columns) arrays of int16 and uint8
         Slices through the volumes.
     spacing_mm : (row, column) floats
@@ -44,6 +38,7 @@ class Plane:
     """
 
     name: str
+    sides: tuple[str, str, str, str]
     hu: npt.NDArray[np.int16]
     labels: npt.NDArray[np.uint8]
     spacing_mm: tuple[float, float]
@@ -77,8 +72,10 @@ def busiest_slice(labels: LabelVolume, axis: int) -> int:
     return int(np.argmax(num_organs * labels.size + num_voxels))
 
 
-def three_planes(scan: ScanVolume, labels: LabelVolume, spacing_mm: SpacingZYX) -> list[Plane]:
-    """Cut an axial, a coronal and a sagittal plane where most organs show.
+def three_planes(
+    scan: ScanVolume, labels: LabelVolume, spacing_mm: SpacingZYX, position: IndexZYX
+) -> tuple[Plane, Plane, Plane]:
+    """Cut an axial, a coronal and a sagittal plane through one voxel.
 
     Parameters
     ----------
@@ -86,35 +83,38 @@ def three_planes(scan: ScanVolume, labels: LabelVolume, spacing_mm: SpacingZYX) 
         Scan in HU and label map on one grid, in LPS.
     spacing_mm : (z, y, x) floats
         Voxel spacing, in mm.
+    position : (z, y, x) ints
+        The voxel.
 
     Returns
     -------
-    list of 3 Plane
+    3 Plane
     """
-    z, y, x = (busiest_slice(labels, axis) for axis in range(3))
+    z, y, x = position
     step_z, step_y, step_x = spacing_mm
-    num_z, num_y, num_x = labels.shape
     # Rows of the two upright planes start at the head, where z is largest.
-    return [
-        Plane(
-            name=f"axial, slice {z + 1} of {num_z}",
-            hu=scan[z],
-            labels=labels[z],
-            spacing_mm=(step_y, step_x),
-        ),
-        Plane(
-            name=f"coronal, row {y + 1} of {num_y}",
-            hu=scan[::-1, y],
-            labels=labels[::-1, y],
-            spacing_mm=(step_z, step_x),
-        ),
-        Plane(
-            name=f"sagittal, column {x + 1} of {num_x}",
-            hu=scan[::-1, :, x],
-            labels=labels[::-1, :, x],
-            spacing_mm=(step_z, step_y),
-        ),
-    ]
+    axial = Plane(
+        name="Axial",
+        sides=("R", "L", "A", "P"),
+        hu=scan[z],
+        labels=labels[z],
+        spacing_mm=(step_y, step_x),
+    )
+    coronal = Plane(
+        name="Coronal",
+        sides=("R", "L", "H", "F"),
+        hu=scan[::-1, y],
+        labels=labels[::-1, y],
+        spacing_mm=(step_z, step_x),
+    )
+    sagittal = Plane(
+        name="Sagittal",
+        sides=("A", "P", "H", "F"),
+        hu=scan[::-1, :, x],
+        labels=labels[::-1, :, x],
+        spacing_mm=(step_z, step_y),
+    )
+    return axial, coronal, sagittal
 
 
 def outline(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -157,67 +157,3 @@ def paint(plane: Plane, pixels_per_mm: float) -> Image.Image:
     shades = np.asarray(smooth, np.float32)[..., None]
     blended = shades * (1 - opacity) + palette[labels] * opacity
     return Image.fromarray(blended.astype(np.uint8))
-
-
-def draw_picture(
-    scan: ScanVolume, labels: LabelVolume, spacing_mm: SpacingZYX, *, title: str
-) -> Image.Image:
-    """Draw three planes of a scan with its organs, and a legend with their volumes.
-
-    Parameters
-    ----------
-    scan, labels : (Z, Y, X) arrays of int16 and uint8
-        Scan in HU and label map on one grid, in LPS.
-    spacing_mm : (z, y, x) floats
-        Voxel spacing, in mm.
-    title : str
-        First line of the picture.
-
-    Returns
-    -------
-    Image
-        RGB, about 1,200 by 700 pixels.
-    """
-    planes = three_planes(scan, labels, spacing_mm)
-    longest_mm = max(num * step for num, step in zip(labels.shape, spacing_mm, strict=True))
-    painted = [paint(plane, PLANE_PIXELS / longest_mm) for plane in planes]
-    # A plane narrower than its name would have the next name written over its own.
-    widths = [max(image.width, PLANE_PIXELS // 3) for image in painted]
-    top = MARGIN_PIXELS + 2 * LEGEND_ROW_PIXELS
-    bottom = top + max(image.height for image in painted) + MARGIN_PIXELS
-    num_rows = -(-len(ORGANS) // LEGEND_COLUMNS)
-    size = (
-        sum(widths) + (len(painted) + 1) * MARGIN_PIXELS,
-        bottom + num_rows * LEGEND_ROW_PIXELS + MARGIN_PIXELS,
-    )
-    picture = Image.new("RGB", size, "black")
-    pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(FONT_PIXELS)
-    pen.text((MARGIN_PIXELS, MARGIN_PIXELS), title, "white", font)
-    left = MARGIN_PIXELS
-    for plane, image, width in zip(planes, painted, widths, strict=True):
-        pen.text((left, top - LEGEND_ROW_PIXELS), plane.name, "silver", font)
-        picture.paste(image, (left, top))
-        left += width + MARGIN_PIXELS
-    geometry = Geometry(shape=labels.shape, spacing_mm=spacing_mm)
-    _draw_legend(pen, font, bottom, size[0], organ_volumes_ml(labels, geometry))
-    return picture
-
-
-def _draw_legend(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    top: int,
-    width: int,
-    volumes_ml: dict[str, float],
-) -> None:
-    """Write each organ's color, name and volume below the planes."""
-    column_pixels = (width - 2 * MARGIN_PIXELS) // LEGEND_COLUMNS
-    for index, organ in enumerate(ORGANS):
-        volume_ml = volumes_ml[organ.name]
-        row, column = divmod(index, LEGEND_COLUMNS)
-        x, y = MARGIN_PIXELS + column * column_pixels, top + row * LEGEND_ROW_PIXELS
-        pen.rectangle((x, y + 3, x + 12, y + 15), organ.color)
-        found = f"{volume_ml:.0f} ml" if volume_ml >= 10 else f"{volume_ml:.1f} ml"
-        text = f"{organ.name.replace('_', ' ')}  {found if volume_ml else 'not found'}"
-        pen.text((x + 20, y), text, "white" if volume_ml else "gray", font)

@@ -93,7 +93,7 @@ def _row(case: str, organ: OrganStatistics, more_flags: Iterable[str]) -> dict[s
         "extent_anterior_posterior_mm": y,
         "extent_inferior_superior_mm": z,
         "edges_touched": ";".join(organ.edges),
-        "flags": ";".join((*_flags(organ), *more_flags)),
+        "flags": ";".join(dict.fromkeys((*_flags(organ), *more_flags))),
     }
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.config import LOCATE, SEGMENT
+from app.errors import UsageError
 from app.imaging.geometry import IndexZYX
 
 
@@ -38,6 +40,15 @@ class TrainingConfig:
         Run matrix products in bfloat16.
     seed : int
         Start of all random streams.
+    patches_per_scan : int
+        With scans from disk: patches that phase two takes from a scan it has read.
+    validate_every : int
+        With scans from disk: steps between validations on what is held out; 0 for none.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
     """
 
     steps: int
@@ -54,6 +65,18 @@ class TrainingConfig:
     loss_stride: int = 1
     mixed_precision: bool = True
     seed: int = 0
+    patches_per_scan: int = 1
+    validate_every: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that the numbers make sense together."""
+        if min(self.steps, self.batch_size, self.patches_per_scan, *self.patch_shape) < 1:
+            raise UsageError("steps, batch, patches per scan and patch sizes must be at least 1")
+        if self.batch_size % self.patches_per_scan:
+            raise UsageError(
+                f"a batch of {self.batch_size} patches cannot be drawn "
+                f"{self.patches_per_scan} from each scan; choose a multiple"
+            )
 
 
 RECIPES = {
@@ -72,3 +95,21 @@ RECIPES = {
 }
 """Where a run starts from. What the weights that come with the program were trained with stands
 in their ``training.json``."""
+
+SCAN_RECIPES = {
+    "locate": TrainingConfig(
+        steps=12_000,
+        patch_shape=LOCATE.patch_shape,
+        batch_size=8,
+        loss_stride=2,
+        validate_every=500,
+    ),
+    "segment": TrainingConfig(
+        steps=12_000,
+        patch_shape=SEGMENT.patch_shape,
+        batch_size=48,
+        patches_per_scan=6,
+        validate_every=500,
+    ),
+}
+"""Where a run on real scans starts from: the published recipe, on the grids of this project."""

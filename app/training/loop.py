@@ -1,24 +1,43 @@
 """The training loop of both phases."""
 
-import csv
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_start, load_state, load_weights, save_state, save_weights
 from app.training.config import TrainingConfig
+from app.training.curve import Curve
+from app.training.processes import Process
 from app.training.schedule import AveragedModel, learning_rate
+
+if TYPE_CHECKING:  # TensorBoard takes seconds to import, and not every run has a board
+    from app.training.board import Board
 
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "state.pt"
 CURVE_NAME = "curve.csv"
+
+
+class _Costs(nn.Module):
+    """Network and objective as one, so that several processes share all gradients."""
+
+    def __init__(self, model: nn.Module, objective: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        cost: Tensor = self.objective(self.model, *batch)
+        return cost
 
 
 class Trainer:
@@ -34,15 +53,32 @@ class Trainer:
         Called with network, images and labels, gives the loss; may have weights of its own.
     output : Path
         Folder for state, weights and curve.
+    process : Process
+        Where to compute. Of several processes each takes its own batches, the gradients
+        are shared, and the first writes the files.
+    board : Board, optional
+        Shown the curve as well.
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, output: Path, *, objective: nn.Module
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        output: Path,
+        *,
+        objective: nn.Module,
+        process: Process | None = None,
+        board: "Board | None" = None,
     ) -> None:
-        self.model = model
+        self.process = process or Process()
+        self.model = model.to(self.process.device)
         self.config = config
         self.output = output
-        self.objective = objective
+        self.objective = objective.to(self.process.device)
+        self.board = board
+        self.costs: nn.Module = _Costs(model, objective)
+        if self.process.size > 1:
+            self.costs = DistributedDataParallel(self.costs)
         self.average = AveragedModel(model, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
             [*model.parameters(), *objective.parameters()],
@@ -50,6 +86,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.step = 0
+        self.saved_at = 0.0
         output.mkdir(parents=True, exist_ok=True)
 
     def start_from(self, weights: Path) -> None:
@@ -94,21 +131,23 @@ class Trainer:
             config=self.config,
         )
         save_weights(self.output / CHECKPOINT_NAME, self.average.module)
+        self.saved_at = time.monotonic()
 
-    def train_step(self, images: Tensor, labels: Tensor) -> float:
+    def train_step(self, *batch: Tensor) -> float:
         """Take one optimizer step and give its loss.
 
         Parameters
         ----------
-        images : (N, 1, Z, Y, X) tensor of float32
-        labels : (N, 1, Z, Y, X) tensor of int64
+        *batch : tensors
+            Images, (N, 1, Z, Y, X) of float32; labels, (N, 1, Z, Y, X) of int64; and,
+            if not all are labeled in every case, the labeled classes, (N, C) of bool.
         """
+        device = self.process.device
+        batch = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=self.config.mixed_precision
-        ):
-            loss = self.objective(self.model, images, labels)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+            loss = self.costs(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
@@ -117,31 +156,39 @@ class Trainer:
         self.average.update(self.model, self.step)
         return float(loss.detach())
 
-    def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def run(
+        self,
+        batches: Iterable[tuple[Tensor, ...]],
+        *,
+        validate: Callable[[nn.Module, int], None] | None = None,
+    ) -> None:
         """Train to the end of the stage.
 
         Parameters
         ----------
-        batches : iterable of (images, labels)
-            Endless; see :meth:`train_step` for shapes.
+        batches : iterable of tuples of tensors
+            Endless; see :meth:`train_step` for what is in one.
+        validate : callable, optional
+            Given the averaged network and the step every ``config.validate_every`` steps
+            and at the end, after the state was saved; by the first process only.
         """
         self.model.train()
-        saved = since = time.monotonic()
-        losses: list[float] = []
-        curve = self.output / CURVE_NAME
-        with curve.open("a", newline="") as file:
-            rows = csv.writer(file)
-            for images, labels in itertools.islice(batches, self.config.steps - self.step):
-                losses.append(self.train_step(images, labels))
-                now = time.monotonic()
-                if self.step % self.config.log_every == 0:
-                    mean, pace_s = sum(losses) / len(losses), (now - since) / len(losses)
-                    rate = learning_rate(self.step, self.config)
-                    logger.info("step %d  loss %.4f  %.2f s a step", self.step, mean, pace_s)
-                    rows.writerow([self.step, f"{mean:.5f}", f"{rate:.3e}", f"{pace_s:.3f}"])
-                    file.flush()
-                    losses, since = [], now
-                if now - saved > self.config.checkpoint_every_s:
-                    self.save()
-                    saved = now
-        self.save()
+        self.saved_at = time.monotonic()
+        curve = Curve(self.output / CURVE_NAME, self.config, self.board)
+        for batch in itertools.islice(batches, self.config.steps - self.step):
+            loss = self.train_step(*batch)
+            if not self.process.is_first:
+                continue
+            curve.add(self.step, loss)
+            if validate is not None and self._is_validation_due():
+                self.save()
+                validate(self.average.module, self.step)
+                curve.start_clock()
+            elif time.monotonic() - self.saved_at > self.config.checkpoint_every_s:
+                self.save()
+        if self.process.is_first:
+            self.save()
+
+    def _is_validation_due(self) -> bool:
+        every = self.config.validate_every
+        return every > 0 and (self.step % every == 0 or self.step == self.config.steps)

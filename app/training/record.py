@@ -23,7 +23,7 @@ PROVENANCE = (
 )
 
 
-def _commit() -> str:
+def commit() -> str:
     """Name the commit that the code was at, or say that it is unknown."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
@@ -42,7 +42,13 @@ def stages_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_record(
-    output: Path, *, phase: PhaseConfig, stages: list[dict[str, Any]], cases: list[str]
+    output: Path,
+    *,
+    phase: PhaseConfig,
+    stages: list[dict[str, Any]],
+    cases: list[str],
+    provenance: str = PROVENANCE,
+    terms: str = LICENSE,
 ) -> None:
     """Write ``training.json`` beside a checkpoint.
 
@@ -56,15 +62,19 @@ def write_record(
         How: a :class:`~app.training.config.TrainingConfig` each, in the order they were run.
     cases : list of str
         Names of the cases trained on.
+    provenance : str
+        Where the training data came from, in a sentence.
+    terms : str
+        License of the weights.
     """
     record: dict[str, Any] = {
         "config": asdict(phase),
-        "license": LICENSE,
-        "provenance": PROVENANCE,
+        "license": terms,
+        "provenance": provenance,
         "training": {
             "stages": stages,
             "cases": sorted(cases),
-            "commit": _commit(),
+            "commit": commit(),
             "versions": {
                 "app": __version__,
                 "torch": torch.__version__,

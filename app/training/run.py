@@ -15,6 +15,7 @@ from app.models.build import build_network
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
 from app.training.objective import make_objective
+from app.training.processes import Process, this_device
 from app.training.record import stages_of, write_record
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ def train(
     torch.manual_seed(config.seed)
     network = build_network(phase)
     objective = make_objective(network, phase.widths, config.loss_stride)
-    trainer = Trainer(network, config, output, objective=objective)
+    process = Process(device=this_device())
+    trainer = Trainer(network, config, output, objective=objective, process=process)
     if not trainer.resume() and start_from is not None:
         trainer.start_from(start_from)
     patches = SyntheticPatches(

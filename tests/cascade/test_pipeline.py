@@ -120,14 +120,16 @@ def test_report_tells_box_volumes_times_and_memory(tmp_path, cascade, body):
     hu, labels, spacing_mm = body
     write_scan(tmp_path / "scan.nii.gz", hu, spacing_mm)
     report = segment_scan(tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz", cascade)
-    assert list(report.seconds) == ["read", "locate", "segment", "restore", "write"]
+    assert list(report.seconds) == ["read", "locate", "segment", "restore", "check", "write"]
     assert report.peak_mib > 50
     assert report.planned_mib > 500
     # A ball of 32 mm has 4/3 pi 3.2**3 = 137 ml, one of 28 mm 92 ml.
     assert report.volumes_ml["liver"] == pytest.approx(137, rel=0.05)
     assert report.volumes_ml["spleen"] == pytest.approx(92, rel=0.05)
     assert report.volumes_ml["aorta"] == 0
-    assert report.warnings == []
+    # Fine but for the size of the liver: the lowest in people is 910 ml, room for doubt 1.25.
+    assert [(flag.code, flag.organ) for flag in report.flags] == [("volume_low", "liver")]
+    assert report.warnings == [f"volume_low: liver ({report.flags[0].text})"]
     assert report.num_patches > 0
     # Slices 8 ... 35 hold the balls; 20 mm more are 4 slices.
     assert report.box.start[0] in (2, 3, 4)
@@ -157,6 +159,7 @@ def test_scan_without_an_abdomen_gives_an_empty_label_map_and_a_warning(tmp_path
     assert not check_header(tmp_path / "labels.nii.gz", tmp_path / "scan.nii.gz").any()
     assert report.box is None
     assert any("no abdominal organs" in warning for warning in report.warnings)
+    assert [flag.code for flag in report.flags] == ["no_abdomen"]
 
 
 def test_scan_without_negative_intensities_is_suspicious(tmp_path, cascade):
@@ -220,7 +223,9 @@ def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_p
     scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
     thorough = segment_scan(scan_path, label_path, blinkered)
     report = segment_scan(scan_path, label_path, hurried(blinkered))
-    assert report.warnings == ["the liver may be cut off by the located box"]
+    assert report.warnings[0] == "the liver may be cut off by the located box"
+    codes = [(flag.code, flag.organ) for flag in report.flags]
+    assert codes == [("cut_by_box", "liver"), ("volume_low", "liver")]
     assert report.num_patches < thorough.num_patches
     assert report.box.stop[0] < thorough.box.stop[0]
 
@@ -238,7 +243,9 @@ def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(
     monkeypatch.setattr("app.cascade.memory.LARGE_REGION_MM", (10.0, 10.0, 10.0))
     report = segment_scan(scan_path, label_path, capped)
     assert report.box.stop[0] < larger.stop[0]
-    assert report.warnings == ["the liver may be cut off by the located box"]
+    assert report.warnings[0] == "the liver may be cut off by the located box"
+    codes = [(flag.code, flag.organ) for flag in report.flags]
+    assert codes == [("cut_by_box", "liver"), ("volume_low", "liver")]
     found = sitk.GetArrayFromImage(sitk.ReadImage(label_path)) == BRIGHT_ORGAN
     inside = hu[report.box.slices] == BRIGHT_HU
     assert dice(found[report.box.slices], inside) > 0.97

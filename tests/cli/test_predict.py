@@ -79,13 +79,25 @@ def test_record_tells_how_each_case_went(scans, tmp_path, stand_in_weights):
     (case,) = record["cases"]
     assert case["input"] == "a_0000.nii.gz"
     assert case["output"] == "a.nii.gz"
-    assert set(case["seconds"]) == {"read", "locate", "segment", "restore", "write"}
+    assert set(case["seconds"]) == {"read", "locate", "segment", "restore", "check", "write"}
     assert case["total_seconds"] > 0
     assert case["peak_mib"] > 50
     assert len(case["box"]["start"]) == 3
     assert len(case["volumes_ml"]) == 13
     assert case["volumes_ml"]["liver"] > 100
-    assert case["warnings"] == []
+    (flag,) = case["flags"]  # a ball of 137 ml is small for a liver
+    assert (flag["code"], flag["organ"]) == ("volume_low", "liver")
+    assert case["warnings"] == [f"volume_low: liver ({flag['text']})"]
+
+
+def test_preview_draws_what_was_segmented_and_lists_what_was_not(scans, tmp_path, stand_in_weights):
+    output = tmp_path / "labels"
+    assert predict(scans, output, stand_in_weights, "--preview") == 1
+    labels = {"a.nii.gz", "c.nii.gz", "run.json", "labels.json", "labels.ctbl"}
+    assert {path.name for path in output.iterdir()} == labels | {"a.png", "c.png", "report.html"}
+    page = (output / "report.html").read_text()
+    assert "b_0000.nii.gz" in page
+    assert page.count('id="scan-') == 2
 
 
 def test_label_map_is_uint8_on_the_scans_grid(scans, tmp_path, stand_in_weights):

@@ -58,6 +58,14 @@ def test_the_challenge_calls_it_its_own_way(docker, image, folders):
     assert_segmented(finished, inputs, outputs)
 
 
+def test_pictures_and_page_are_made_in_the_container(run_container, folders):
+    inputs, outputs = folders
+    finished = run_container(*mounts(inputs, outputs), command=("--preview",))
+    assert_segmented(finished, inputs, outputs)
+    expected = {"body.nii.gz", "body.png", "report.html", "run.json"}
+    assert {path.name for path in outputs.iterdir()} == expected
+
+
 @needs_root
 def test_any_user_may_run_it(run_container, folders):
     inputs, outputs = folders
@@ -113,7 +121,7 @@ def test_neither_torch_nor_compiler_nor_cache_ships(run_container):
     find = (
         "import importlib.util as util, shutil; from pathlib import Path;"
         "left = (Path('~root/.cache').expanduser(), Path('/wheels'), Path('/opt/venv'));"
-        "print([name for name in ('torch', 'monai', 'PIL') if util.find_spec(name)],"
+        "print([name for name in ('torch', 'monai', 'pygments') if util.find_spec(name)],"
         "[name for name in ('gcc', 'cc', 'g++', 'make') if shutil.which(name)],"
         "[str(path) for path in left if path.exists()])"
     )
@@ -123,9 +131,11 @@ def test_neither_torch_nor_compiler_nor_cache_ships(run_container):
 def test_only_the_rooms_that_ship_are_there(run_container):
     listed = run_container(command=("sh", "-c", "ls /workspace /workspace/app /workspace/app/cli"))
     names = set(listed.stdout.split()) - {"__pycache__"}
-    rooms = {"cascade", "cli", "imaging"}
-    files = {f"{name}.py" for name in ("errors", "labels", "config", "manifest")}
-    commands = {f"{name}.py" for name in ("main", "predict", "batch", "cases", "info")}
+    rooms = {"cascade", "cli", "imaging", "outputs", "report"}
+    base = ("api", "errors", "labels", "config", "manifest", "terminology")
+    files = {f"{name}.py" for name in base}
+    names_of_commands = ("main", "predict", "extras", "preview", "progress", "batch", "cases")
+    commands = {f"{name}.py" for name in (*names_of_commands, "record", "info")}
     headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
     top = {"app", "weights", "predict.sh", "LICENSE"}
     assert names == headings | top | rooms | files | commands | {"__init__.py", "__main__.py"}

@@ -7,7 +7,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_files import write_series
+from dicom_series import write_series
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 

@@ -2,12 +2,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from app.config import LOCATE, SEGMENT
 from app.models.locator import Locator
 from app.models.segmenter import Segmenter
-from app.training.objective import DeepSupervision, Objective, make_objective
+from app.training.objective import (
+    DeepSupervision,
+    Objective,
+    OverlapAndEntropy,
+    make_objective,
+    marginalize,
+)
 
 SMALL = replace(SEGMENT, depths=(1, 1, 1, 1))
 
@@ -61,3 +68,73 @@ def test_deep_supervision_teaches_stages_that_the_logits_do_not_need():
 def test_only_the_segmenter_is_supervised_deeply():
     assert isinstance(make_objective(Segmenter(SMALL), SMALL.widths, 1), DeepSupervision)
     assert isinstance(make_objective(Locator(LOCATE), LOCATE.widths, 2), Objective)
+
+
+def test_background_may_be_an_organ_that_nobody_looked_for():
+    # One voxel, classes background, liver, spleen; the spleen was not looked for.
+    logits = torch.log(torch.tensor([0.2, 0.5, 0.3])).reshape(1, 3, 1, 1, 1)
+    labeled = torch.tensor([[True, True, False]])
+
+    seen = marginalize(logits, labeled).softmax(dim=1).flatten()
+
+    torch.testing.assert_close(seen, torch.tensor([0.5, 0.5, 0.0]))
+
+
+def test_finding_an_unlabeled_organ_in_the_background_is_not_punished():
+    labels = torch.zeros(1, 1, 2, 3, 4, dtype=torch.long)
+    labels[..., 0] = 1
+    spleen = torch.zeros(1, 3, 2, 3, 4)
+    spleen[:, 1, ..., 0] = 50  # the liver, found where it is
+    spleen[:, 2, ..., 1:] = 50  # all else is taken for spleen
+    partial, full = torch.tensor([[True, True, False]]), torch.ones(1, 3, dtype=torch.bool)
+    loss = OverlapAndEntropy()
+
+    assert loss(spleen, labels, partial).item() == pytest.approx(0, abs=1e-4)
+    assert loss(spleen, labels, full).item() > 20
+    # Calling background liver costs as much as ever, and so does missing the liver.
+    liver = torch.zeros(1, 3, 2, 3, 4)
+    liver[:, 1] = 50
+    assert loss(liver, labels, partial).item() > 20
+    assert loss(liver.roll(1, dims=1), labels, partial).item() > 10
+
+
+def test_an_unlabeled_organ_is_neither_taught_nor_unlearned():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 2, 3, 4, requires_grad=True)
+    labels = torch.randint(0, 2, (2, 1, 2, 3, 4))
+    labeled = torch.tensor([[True, True, False], [True, True, True]])
+
+    OverlapAndEntropy()(logits, labels, labeled).backward()
+
+    at_organ = (labels == 1).expand(-1, 3, -1, -1, -1)
+    background, _, spleen = logits.grad[0][:, ~at_organ[0, 0]]
+    # In the first case the two share what they are taught: neither is preferred.
+    shares = logits.detach()[0][:, ~at_organ[0, 0]].exp()
+    torch.testing.assert_close(spleen / background, shares[2] / shares[0])
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_cases_with_other_organs_labeled_share_a_batch():
+    labels = torch.zeros(2, 1, 2, 3, 4, dtype=torch.long)
+    logits = torch.zeros(2, 3, 2, 3, 4)
+    logits[:, 2] = 50  # spleen everywhere: unknown in the first case, wrong in the second
+    labeled = torch.tensor([[True, True, False], [True, True, True]])
+    loss = OverlapAndEntropy()
+
+    both = loss(logits, labels, labeled).item()
+
+    assert both > 20
+    assert loss(logits[:1], labels[:1], labeled[:1]).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_what_several_processes_minimize_is_the_same_loss(tmp_path):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 3, 4, 5), torch.randint(0, 4, (2, 1, 3, 4, 5))
+    loss = OverlapAndEntropy()
+    alone = loss(logits, labels)
+    meeting = (tmp_path / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        torch.testing.assert_close(loss(logits, labels), alone)
+    finally:
+        dist.destroy_process_group()

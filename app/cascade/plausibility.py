@@ -1,0 +1,173 @@
+"""What in a result should be looked at, told from the result and the anatomy alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from app.cascade.arrangement import UNLIKELY, better_turn, deviations, misfit
+from app.cascade.norms import OrganNorm, read_norms
+from app.imaging.organ_measures import OrganMeasure
+from app.labels import ORGANS
+
+TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
+"""They leave the abdomen by nature, so that every scan cuts them along z."""
+
+VOLUME_ROOM = 1.25
+"""How far beyond the 1st and 99th percentile a volume is still believed, as a factor."""
+
+FAR_AWAY = 6.0
+"""Spreads from its usual place at which an organ is out of place; below it lie 97 of 100 people."""
+
+LEAST_SHARE = 0.85
+"""Least share of an organ that its largest piece should hold."""
+
+LEAST_CONFIDENCE = 0.6
+"""Mean probability of an organ's own voxels below which the network was guessing."""
+
+_LEAST_NEIGHBORS = 5
+_MAY_BE_ABSENT = frozenset({"gallbladder"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One finding that a user should look at.
+
+    Parameters
+    ----------
+    code : str
+        For machines; docs/RELIABILITY.md lists them.
+    organ : str or None
+        The organ it is about; None for the whole scan.
+    text : str
+        For people.
+    """
+
+    code: str
+    organ: str | None
+    text: str
+
+
+def judge(
+    measures: Mapping[str, OrganMeasure], confidence: Mapping[str, float] | None = None
+) -> list[Flag]:
+    """Compare a result with the anatomy.
+
+    Parameters
+    ----------
+    measures : mapping of str to OrganMeasure
+        Organs found, in canonical orientation.
+    confidence : mapping of str to float, optional
+        Mean probability of each organ's own voxels, 0 to 1.
+
+    Returns
+    -------
+    list of Flag
+        Of the scan first, then organ by organ in the order of their values.
+    """
+    flags = list(_judge_scan(measures))
+    norms, places = read_norms(), deviations(measures)
+    for organ in ORGANS:
+        measure = measures.get(organ.name)
+        if measure is None:
+            flags += _judge_absent(organ.name, measures)
+            continue
+        place = places.get(organ.name, (0.0, 0.0, 0.0))
+        flags += _judge_organ(organ.name, measure, norms[organ.name], place)
+        if confidence is not None and confidence.get(organ.name, 1.0) < LEAST_CONFIDENCE:
+            flags.append(
+                Flag(
+                    code="low_confidence",
+                    organ=organ.name,
+                    text=f"mean probability {confidence[organ.name]:.2f}",
+                )
+            )
+    return flags
+
+
+def as_sentences(flags: list[Flag]) -> list[str]:
+    """Put flags into words, one sentence for each code.
+
+    Parameters
+    ----------
+    flags : list of Flag
+        In the order in which they are to be told.
+
+    Returns
+    -------
+    list of str
+        Such as ``"volume_low: spleen (20 ml, usually at least 54)"``.
+    """
+    by_code: dict[str, list[Flag]] = {}
+    for flag in flags:
+        by_code.setdefault(flag.code, []).append(flag)
+    sentences = []
+    for code, alike in by_code.items():
+        told = [
+            flag.text if flag.organ is None else f"{flag.organ} ({flag.text})" for flag in alike
+        ]
+        sentences.append(f"{code}: {', '.join(told)}")
+    return sentences
+
+
+def _judge_scan(measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:
+    odd = misfit(measures)
+    if odd is None or odd <= UNLIKELY:
+        return
+    turn = better_turn(measures)
+    if turn is not None:
+        yield Flag(
+            code=turn,
+            organ=None,
+            text="the organs lie as in a body turned this way; check the directions in the header",
+        )
+    yield Flag(
+        code="unlikely_arrangement",
+        organ=None,
+        text=f"the organs do not lie to one another as usual (misfit {odd:.2f}, at most "
+        f"{UNLIKELY} expected); the scan may be mirrored or turned against its header, "
+        "or the labels wrong",
+    )
+
+
+def _judge_absent(name: str, measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:
+    """Flag a missing organ where the scan goes beyond what surrounds it."""
+    if name in _MAY_BE_ABSENT or len(measures) < _LEAST_NEIGHBORS:
+        return
+    norms = read_norms()
+    height = norms[name].center_mm[0]
+    whole = [norms[one].center_mm[0] for one, measure in measures.items() if not measure.cut[0]]
+    if whole and min(whole) <= height <= max(whole):
+        yield Flag(code="not_found", organ=name, text="though organs above and below were")
+
+
+def _judge_organ(
+    name: str, measure: OrganMeasure, norm: OrganNorm, place: tuple[float, float, float]
+) -> Iterator[Flag]:
+    cut = measure.cut[1] or measure.cut[2] or (measure.cut[0] and name not in TUBES)
+    least_ml, most_ml = norm.low_ml / VOLUME_ROOM, norm.high_ml * VOLUME_ROOM
+    if cut:
+        yield Flag(code="cut_by_field_of_view", organ=name, text="reaches the edge of the scan")
+    if measure.volume_ml < least_ml and not any(measure.cut):
+        yield Flag(
+            code="volume_low",
+            organ=name,
+            text=f"{measure.volume_ml:.1f} ml, usually at least {least_ml:.1f}",
+        )
+    if measure.volume_ml > most_ml:
+        yield Flag(
+            code="volume_high",
+            organ=name,
+            text=f"{measure.volume_ml:.0f} ml, usually at most {most_ml:.0f}",
+        )
+    if measure.largest_share < LEAST_SHARE and not any(measure.cut):
+        yield Flag(
+            code="fragmented",
+            organ=name,
+            text=f"the largest piece holds {100 * measure.largest_share:.0f} %",
+        )
+    farthest = max(abs(along) for along in place)
+    if farthest > FAR_AWAY:
+        yield Flag(
+            code="out_of_place",
+            organ=name,
+            text=f"{farthest:.0f} standard deviations from its usual place",
+        )

@@ -1,0 +1,123 @@
+"""Measure in many people's label maps how large organs are and how they lie.
+
+What comes out is app/cascade/norms.json, which the self-checks compare results with.
+A volume counts where the label map's faces do not cut the organ, a place along the
+axes on which they do not.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from app.cascade.norms import OrganNorm
+    from app.imaging.organ_measures import OrganMeasure
+
+HELP = "measure what is usual for each organ, for the self-checks"
+
+_ROUNDS = 20
+_PERCENTILES = (1.0, 99.0)
+# Standard deviation of a normal distribution from its median absolute deviation.
+_SIGMA = 1.4826
+_LEAST_ML = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument(
+        "--anatomies",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="label maps (values 0 to 13) as .nii or .nii.gz",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: app/cascade/norms.json"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure all label maps and write the norms; see the module's description."""
+    from app.cascade.norms import NORMS_PATH, to_json
+    from app.errors import UsageError
+    from app.imaging.io import read_scan
+    from app.imaging.organ_measures import measure_organs, thin
+
+    files = sorted(arguments.anatomies.glob("*.nii*"))
+    if not files:
+        raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
+    people = []
+    for file in files:
+        labels, _ = read_scan(file)
+        people.append(
+            measure_organs(*thin(labels.array.astype("uint8"), labels.geometry.spacing_mm))
+        )
+    norms = fit_norms(people)
+    (arguments.output or NORMS_PATH).write_text(to_json(norms, len(people)), encoding="utf-8")
+    print(f"{len(people)} people measured")
+    return 0
+
+
+def fit_norms(people: "Sequence[dict[str, OrganMeasure]]") -> "dict[str, OrganNorm]":
+    """Find what is usual for each organ.
+
+    Places are known up to a shift of the whole body, so usual places and each
+    body's shift are found in turns, by medians.
+
+    Parameters
+    ----------
+    people : sequence of dicts of str to OrganMeasure
+        Organs of each person, in canonical orientation.
+
+    Returns
+    -------
+    dict of str to OrganNorm
+        By organ name.
+    """
+    import numpy as np
+
+    from app.cascade.norms import OrganNorm
+    from app.labels import ORGANS
+
+    names = [organ.name for organ in ORGANS]
+    places = np.array([[_place(person.get(name)) for name in names] for person in people])
+    usual = np.nanmedian(places - np.nanmean(places, axis=1, keepdims=True), axis=0)
+    for _ in range(_ROUNDS):
+        centered = places - np.nanmedian(places - usual, axis=1, keepdims=True)
+        usual = np.nanmedian(centered, axis=0)
+    spread = _SIGMA * np.nanmedian(np.abs(centered - usual), axis=0)
+    norms = {}
+    for index, name in enumerate(names):
+        volumes_ml = [
+            person[name].volume_ml
+            for person in people
+            if name in person and not any(person[name].cut)
+        ]
+        low_ml, high_ml = np.percentile(volumes_ml, _PERCENTILES).round(2).tolist()
+        norms[name] = OrganNorm(
+            low_ml=low_ml,
+            high_ml=high_ml,
+            center_mm=_three(usual[index]),
+            spread_mm=_three(spread[index]),
+        )
+    return norms
+
+
+def _place(measure: "OrganMeasure | None") -> list[float]:
+    """Give an organ's center, with NaN where it says nothing."""
+    nowhere = float("nan")
+    if measure is None or measure.volume_ml < _LEAST_ML:
+        return [nowhere] * 3
+    return [
+        nowhere if cut else center
+        for center, cut in zip(measure.center_mm, measure.cut, strict=True)
+    ]
+
+
+def _three(values: "npt.NDArray[np.float64]") -> tuple[float, float, float]:
+    z, y, x = values.round(1).tolist()
+    return (z, y, x)

@@ -1,0 +1,166 @@
+"""The record of a batch: written whole, read again to resume, closed when a signal ends it."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from app.cli.cases import Case
+from app.errors import OutputError, UsageError
+from app.imaging.io import atomic_path
+from app.manifest import sha256_of
+
+logger = logging.getLogger(__name__)
+
+RECORD_NAME = "run.json"
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def state_of(scan_path: Path) -> dict[str, int]:
+    """Give what changes when a scan is written anew.
+
+    Parameters
+    ----------
+    scan_path : Path
+        A file, or a folder of files.
+
+    Returns
+    -------
+    dict of str to int
+        Size in bytes and time of the last change, in ns.
+    """
+    files = [scan_path, *scan_path.rglob("*")] if scan_path.is_dir() else [scan_path]
+    stats = [file.stat() for file in files]
+    return {
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified_ns": max(stat.st_mtime_ns for stat in stats),
+    }
+
+
+def finished_cases(
+    output: Path, cases: list[Case], choices: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Find the cases that an earlier run has finished.
+
+    A case is finished if it was recorded as such in a run of the same choices, its
+    scan has not changed since, and its label map is to the byte what was recorded.
+
+    Parameters
+    ----------
+    output : Path
+        Folder with the label maps and the record of the earlier run, if any.
+    cases : list of Case
+        The cases of this run.
+    choices : mapping of str to object
+        Fields of the record that say what was to be computed and written.
+
+    Returns
+    -------
+    dict of str to dict
+        Entries of the record, by case name.
+
+    Raises
+    ------
+    UsageError
+        If there is a record that cannot be read.
+    """
+    path = output / RECORD_NAME
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        entries = {entry["name"]: entry for entry in recorded["cases"]}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: not the record of a run ({error!r}); remove it, or run without --resume"
+        ) from error
+    if any(recorded.get(name) != choice for name, choice in choices.items()):
+        return {}
+    return {case.name: entries[case.name] for case in cases if _is_finished(case, entries)}
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record, whole or not at all; complain in the log where it cannot be written."""
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OutputError as error:
+        # The label maps matter more than the record of them.
+        logger.error("%s", error)
+
+
+@contextmanager
+def ended_by_signals(close: Callable[[str], None]) -> Iterator[None]:
+    """End the process at once, but in order, when SIGTERM or SIGINT arrives.
+
+    Python runs signal handlers between two of its own instructions, and a patch in
+    a network or the reading of a scan is a single one that takes seconds. What it
+    does at once is to write the signal's number into a pipe; a thread waits there.
+
+    Parameters
+    ----------
+    close : callable
+        Called with the signal's name before the process ends.
+
+    Yields
+    ------
+    None
+        While signals are waited for; not outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+    previous = signal.set_wakeup_fd(sender)
+    waiting = threading.Thread(target=_wait, args=(receiver, close), daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(sender)
+        waiting.join()
+        os.close(receiver)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what this process, or one that was killed, had begun to write."""
+    for path in folder.glob(".partial-*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        with suppress(OSError):
+            path.unlink()
+
+
+def _wait(receiver: int, close: Callable[[str], None]) -> None:
+    """Wait for a signal's number; nothing comes when the other end is closed."""
+    for number in iter(lambda: os.read(receiver, 1), b""):
+        if number[0] not in _ENDING:
+            continue
+        try:
+            close(signal.Signals(number[0]).name)
+        finally:
+            # The shell's code for a process that a signal ended.
+            os._exit(128 + number[0])
+
+
+def _is_finished(case: Case, entries: dict[str, dict[str, Any]]) -> bool:
+    entry = entries.get(case.name, {})
+    return (
+        entry.get("status") == "ok"
+        and entry.get("input_state") == state_of(case.scan_path)
+        and case.label_path.is_file()
+        and entry.get("output_sha256") == sha256_of(case.label_path)
+    )

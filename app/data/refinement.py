@@ -1,0 +1,157 @@
+"""Refine a folder of label maps with a folder of predictions."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from app.data.cases import images_in
+from app.data.positions import read_positions
+from app.data.pseudo_labels import fuse_published, refine_plausibly
+from app.errors import CascadeError, InputError, UsageError
+from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
+from app.imaging.io import Source, read_scan, write_label_map
+from app.imaging.label_maps import grid_difference
+from app.labels import NUM_CLASSES
+
+logger = logging.getLogger(__name__)
+
+Rule: TypeAlias = Literal["published", "plausible"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one label map.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    changed : float
+        Share of the labeled voxels, before or after, that have another label now.
+    problem : str
+        Why nothing was written; empty if all went well.
+    """
+
+    name: str
+    changed: float = 0.0
+    problem: str = ""
+
+
+def refine_folder(
+    labels: Path,
+    predictions: Path,
+    output: Path,
+    *,
+    rule: Rule,
+    confidence: Path | None = None,
+) -> Iterator[Outcome]:
+    """Refine every label map that has a prediction of the same name.
+
+    A prediction without a label map is written as it is: its scan had no label yet.
+    So is a label map without a prediction: it is not to be lost for the next round.
+
+    Parameters
+    ----------
+    labels, predictions : Path
+        Folders of label maps ``X.nii.gz``.
+    output : Path
+        Folder for the refined ones.
+    rule : str
+        One of :data:`RULES`.
+    confidence : Path, optional
+        Folder of images ``X.nii.gz`` with the prediction's probability, 0 to 100.
+
+    Yields
+    ------
+    Outcome
+        For each name in either folder.
+
+    Raises
+    ------
+    UsageError
+        If a folder is missing, no names agree, or the output is one of the inputs.
+    """
+    given, predicted = images_in(labels, "--labels"), images_in(predictions, "--predictions")
+    sure = images_in(confidence, "--confidence") if confidence is not None else {}
+    if output.resolve() in (labels.resolve(), predictions.resolve()):
+        raise UsageError(f"--output {output}: a folder of its own expected")
+    if given and not given.keys() & predicted.keys():
+        raise UsageError(f"{labels} and {predictions}: no file names in common")
+    output.mkdir(parents=True, exist_ok=True)
+    apply = _apply(rule)
+    for name in sorted(given.keys() | predicted.keys()):
+        try:
+            path = output / f"{name}.nii.gz"
+            if name not in predicted:
+                _take_over(given[name], path)
+                changed = 0.0
+            elif name not in given:
+                _take_over(predicted[name], path)
+                changed = 1.0
+            else:
+                changed = _refine_file(given[name], predicted[name], sure.get(name), path, apply)
+            yield Outcome(name=name, changed=changed)
+        except CascadeError as error:
+            yield Outcome(name=name, problem=str(error))
+
+
+_Apply: TypeAlias = Callable[
+    [LabelVolume, LabelVolume, SpacingZYX, FloatVolume | None], LabelVolume
+]
+
+
+def _apply(rule: Rule) -> _Apply:
+    if rule == "published":
+        return lambda labels, predicted, spacing_mm, confidence: fuse_published(labels, predicted)
+    positions = read_positions()
+    return lambda labels, predicted, spacing_mm, confidence: refine_plausibly(
+        labels, predicted, spacing_mm=spacing_mm, positions=positions, confidence=confidence
+    )
+
+
+def _take_over(path: Path, output: Path) -> None:
+    """Write a label map as it is."""
+    labels, source = _read(path, NUM_CLASSES - 1)
+    write_label_map(labels, source, output)
+
+
+def _refine_file(
+    labels_path: Path,
+    predicted_path: Path,
+    confidence_path: Path | None,
+    output: Path,
+    apply: _Apply,
+) -> float:
+    """Write one refined label map; give the share of labeled voxels that changed."""
+    predicted, source = _read(predicted_path, NUM_CLASSES - 1)
+    labels, labels_source = _read(labels_path, NUM_CLASSES - 1)
+    _check_same_grid(labels_path, labels_source, predicted_path, source)
+    confidence: FloatVolume | None = None
+    if confidence_path is not None:
+        percent, confidence_source = _read(confidence_path, 100)
+        _check_same_grid(labels_path, labels_source, confidence_path, confidence_source)
+        confidence = percent.astype(np.float32) / np.float32(100)
+    refined = apply(labels, predicted, source.geometry.spacing_mm, confidence)
+    write_label_map(refined, labels_source, output)
+    touched = int(np.count_nonzero((labels > 0) | (refined > 0)))
+    return int(np.count_nonzero(labels != refined)) / max(1, touched)
+
+
+def _read(path: Path, most: int) -> tuple[LabelVolume, Source]:
+    """Read whole numbers from 0 to a bound, in canonical orientation."""
+    scan, source = read_scan(path)
+    low, high = int(scan.array.min()), int(scan.array.max())
+    if low < 0 or high > most:
+        raise InputError(f"{path}: values from {low} to {high}, 0 to {most} expected")
+    return scan.array.astype(np.uint8), source
+
+
+def _check_same_grid(one: Path, expected: Source, other: Path, came: Source) -> None:
+    difference = grid_difference(expected.geometry, came.geometry)
+    if difference:
+        raise InputError(f"{other}: not on the grid of {one}: {difference}")

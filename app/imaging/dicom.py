@@ -1,0 +1,601 @@
+"""DICOM: which series a folder holds, and one CT series as a volume.
+
+Headers are read with pydicom, which is Python all the way down, so that a
+damaged or hostile one is an error and never a crash. Slices are ordered by where
+they lie, and a series that is no regular grid is refused: a hole or a tilt that
+goes unnoticed would shift organs. Compressed pixels are decoded by
+:mod:`app.imaging.dicom_decoder`, in a process of its own.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.filereader import read_file_meta_info
+
+from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging.dicom_magic import is_dicom
+from app.imaging.dicom_pixels import DAMAGE, PixelFormat, read_pixels
+from app.imaging.geometry import Geometry, ScanVolume
+from app.imaging.layout import grid_from_xyz
+from app.imaging.voxels import to_int16
+
+logger = logging.getLogger(__name__)
+
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_CT_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",  # one slice a file
+    "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced: all slices in one file
+    "1.2.840.10008.5.1.4.1.1.2.2",  # enhanced, converted from single slices
+)
+_TAGS = [
+    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+MAX_SIDE = 4096
+"""Pixels along a side of a slice; scanners give 512 or 1,024."""
+
+_MAX_TILT_DEGREES = 0.5
+# Of the distance between slices. Headers round positions; more than this is a hole or a shift.
+_MAX_SHIFT = 0.1
+_SAME_PLACE_MM = 0.01
+_MAX_COSINE_ERROR = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One DICOM file's header.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dataset : Dataset
+        Its elements, pixels left out.
+    transfer_syntax : str
+        UID of how its pixels are encoded.
+    """
+
+    path: Path
+    dataset: Any
+    transfer_syntax: str
+
+    @property
+    def reason_against(self) -> str | None:
+        """Why this is no slice of a CT scan; None if it is one."""
+        sop_class = str(self.dataset.get("SOPClassUID") or _CT_CLASSES[0])
+        modality = str(self.dataset.get("Modality") or "CT")
+        if modality != "CT":
+            return f"modality {modality[:16]!a}, 'CT' expected"
+        if sop_class not in _CT_CLASSES:
+            return f"{pydicom.uid.UID(sop_class).name[:64]!a} is no CT image"
+        if "LOCALIZER" in list(self.dataset.get("ImageType") or ()):
+            return "a localizer, not a scan"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The images of one series in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+    uid : str
+        SeriesInstanceUID; empty if missing.
+    number : int or None
+        SeriesNumber.
+    images : tuple of Image
+        At least one, by file name.
+    num_damaged : int
+        DICOM files of the folder that could not be read: they may be slices of it.
+    """
+
+    folder: Path
+    uid: str
+    number: int | None
+    images: tuple[Image, ...]
+    num_damaged: int
+
+    @property
+    def usable(self) -> tuple[Image, ...]:
+        """The images that are slices of a CT scan."""
+        return tuple(image for image in self.images if image.reason_against is None)
+
+    @property
+    def reason_against(self) -> str | None:
+        """Why this series is no CT scan; None if it is one."""
+        return None if self.usable else self.images[0].reason_against
+
+    def __str__(self) -> str:
+        """Name the series for people."""
+        named = "without number" if self.number is None else str(self.number)
+        return f"series {named}, {len(self.images)} file(s), {self.images[0].path.name} ..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """One slice and where its pixels are.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    frame : int
+        Which of the file's images, from 0.
+    steps_xyz : (3, 2) array of float64
+        From pixel to pixel along a row, and from row to row: LPS, mm.
+    position_xyz : (3,) array of float64
+        Center of the first pixel: LPS, mm.
+    thickness_mm : float or None
+        What the header says about its extent.
+    slope, intercept : float
+        HU = slope * stored number + intercept.
+    pixels : PixelFormat
+        Size and encoding.
+    """
+
+    path: Path
+    frame: int
+    steps_xyz: npt.NDArray[np.float64]
+    position_xyz: npt.NDArray[np.float64]
+    thickness_mm: float | None
+    slope: float
+    intercept: float
+    pixels: PixelFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A series whose slices form a regular grid.
+
+    Parameters
+    ----------
+    series : Series
+        Where it comes from.
+    geometry : Geometry
+        The grid.
+    slices : tuple of Slice
+        In the order of the grid's first axis.
+    notes : tuple of str
+        What a user should know.
+    """
+
+    series: Series
+    geometry: Geometry
+    slices: tuple[Slice, ...]
+    notes: tuple[str, ...]
+
+
+def find_series(folder: Path) -> list[Series]:
+    """List the series whose files lie in a folder, not in the folders below it.
+
+    Files that are no DICOM are passed over, those whose header is damaged are
+    counted.
+
+    Parameters
+    ----------
+    folder : Path
+        To look into.
+
+    Returns
+    -------
+    list of Series
+        By number; empty if there is none.
+    """
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in files if is_dicom(path)]
+    stats = [(path, path.stat()) for path in found]
+    return list(
+        _group(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+    )
+
+
+def series_of(path: Path) -> Series:
+    """Find the one series that a path stands for.
+
+    Parameters
+    ----------
+    path : Path
+        A DICOM file, which stands for its series; or a folder with one CT series.
+
+    Returns
+    -------
+    Series
+        With at least one slice of a CT scan.
+
+    Raises
+    ------
+    UnreadableScanError
+        If there is no readable DICOM file.
+    UnsupportedScanError
+        If the series is no CT scan, or the folder holds several.
+    """
+    found = find_series(path if path.is_dir() else path.parent)
+    if not path.is_dir():
+        found = [one for one in found if any(image.path == path for image in one.images)]
+    if not found:
+        raise UnreadableScanError(f"{path}: no readable DICOM image; copy or export it again")
+    scans = [one for one in found if one.reason_against is None]
+    if not scans:
+        reasons = sorted({str(one.reason_against) for one in found})
+        raise UnsupportedScanError(f"{path}: {'; '.join(reasons)}; give a CT series")
+    if len(scans) > 1:
+        raise UnsupportedScanError(
+            f"{path}: {len(scans)} CT series found ({'; '.join(map(str, scans))}); "
+            "give one file of the one that is meant"
+        )
+    return scans[0]
+
+
+def stack_slices(series: Series) -> Stack:
+    """Order the slices of a series and check that they form a regular grid.
+
+    Parameters
+    ----------
+    series : Series
+        A CT series.
+
+    Returns
+    -------
+    Stack
+        Slices in the order in which the grid counts them.
+
+    Raises
+    ------
+    UnreadableScanError
+        If a header is damaged.
+    UnsupportedScanError
+        If a needed element is missing, slices differ in size or direction, one is
+        missing or there twice with different pixels, or the gantry was tilted.
+    """
+    images = series.usable
+    slices = [piece for image in images for piece in _slices_of(image)]
+    _check_alike(slices)
+    across = np.cross(*slices[0].steps_xyz.T)
+    normal = across / np.linalg.norm(across)
+    slices.sort(key=lambda piece: float(piece.position_xyz @ normal))
+    slices, notes = _drop_copies(slices, normal)
+    if len(images) < len(series.images):
+        notes += (f"{len(series.images) - len(images)} file(s) of the series are no CT slices",)
+    if series.num_damaged:
+        notes += (f"{series.num_damaged} DICOM file(s) of the folder are damaged and left out",)
+    if any(piece.pixels.photometric == "MONOCHROME1" for piece in slices):
+        notes += ("stored to be shown inverted (MONOCHROME1); the numbers were taken as they are",)
+    if any("RescaleIntercept" not in image.dataset for image in images if not _is_enhanced(image)):
+        notes += ("no rescale intercept; the numbers were taken for HU",)
+    step, more = _step_between(slices, normal, series.folder)
+    first = slices[0]
+    geometry = grid_from_xyz(
+        series.folder,
+        (first.pixels.columns, first.pixels.rows, len(slices)),
+        np.column_stack([first.steps_xyz, step]),
+        first.position_xyz.tolist(),
+    )
+    return Stack(series=series, geometry=geometry, slices=tuple(slices), notes=notes + more)
+
+
+def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
+    """Read all slices as int16 HU.
+
+    Parameters
+    ----------
+    stack : Stack
+        The slices.
+
+    Returns
+    -------
+    (Z, Y, X) array of int16
+        As the stack's grid says.
+    tuple of str
+        What a user should know about the numbers.
+
+    Raises
+    ------
+    UnreadableScanError
+        If pixels are missing, damaged or cannot be decoded.
+    """
+    places = [(piece.path, piece.frame, piece.pixels) for piece in stack.slices]
+    voxels: ScanVolume | None = None
+    num_clipped = 0
+    # What the first slice needs is checked before memory is taken for all of them.
+    for index, stored in enumerate(read_pixels(places)):
+        if voxels is None:
+            voxels = np.empty(stack.geometry.shape, np.int16)
+        piece = stack.slices[index]
+        voxels[index], _, clipped = to_int16(stored, piece.slope, piece.intercept)
+        num_clipped += clipped
+    if voxels is None:
+        raise UnreadableScanError(f"{stack.series.folder}: no slices; export the series again")
+    if num_clipped:
+        return voxels, (f"{num_clipped} voxels lie beyond the range of HU and were clipped",)
+    return voxels, ()
+
+
+@lru_cache(maxsize=1)
+def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[Series, ...]:
+    """Group files by series; the last folder is remembered, as it is asked for again and again.
+
+    Sizes and times of the files are part of the question: changed files are read anew.
+    """
+    groups: dict[str, list[Image]] = {}
+    for path, _, _ in signature:
+        try:
+            image = _read_image(path)
+            groups.setdefault(str(image.dataset.get("SeriesInstanceUID") or ""), []).append(image)
+        except UnreadableScanError as error:
+            logger.warning("left out: %s", error)
+    num_damaged = len(signature) - sum(map(len, groups.values()))
+    series = [
+        Series(folder, uid, _number(images[0]), tuple(images), num_damaged)
+        for uid, images in groups.items()
+    ]
+    return tuple(sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)))
+
+
+def _number(image: Image) -> int | None:
+    try:
+        return int(image.dataset.SeriesNumber)
+    except DAMAGE:
+        return None
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Turn whatever pydicom raises on a damaged file into an error that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DAMAGE as error:
+        raise UnreadableScanError(
+            f"{path}: damaged DICOM header ({type(error).__name__}); copy or export it again"
+        ) from error
+
+
+def _read_image(path: Path) -> Image:
+    with _parsing(path):
+        syntax = str(read_file_meta_info(path).get("TransferSyntaxUID") or "")
+        # Inflating it would take as much memory as the file cares to ask for.
+        if syntax == _DEFLATED:
+            raise UnreadableScanError(
+                f"{path}: deflated DICOM is not read; export it with another transfer syntax"
+            )
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID"):
+            dataset.get(tag)  # damaged values show here and not somewhere later
+        if dataset.get("SOPClassUID") is None and dataset.get("Modality") is None:
+            raise UnreadableScanError(
+                f"{path}: says neither modality nor class, so it is damaged; copy it again"
+            )
+    return Image(path, dataset, syntax)
+
+
+def _is_enhanced(image: Image) -> bool:
+    return "PerFrameFunctionalGroupsSequence" in image.dataset
+
+
+def _slices_of(image: Image) -> list[Slice]:
+    """Give the one slice of a file, or all of an enhanced one."""
+    with _parsing(image.path):
+        pixels = _pixel_format(image)
+        if not _is_enhanced(image):
+            return [_slice(image, 0, pixels, [image.dataset] * 4)]
+        shared = image.dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+        frames = image.dataset.PerFrameFunctionalGroupsSequence
+        if len(frames) != pixels.num_frames:
+            raise UnreadableScanError(
+                f"{image.path}: {pixels.num_frames} frames promised, {len(frames)} described; "
+                "export it again"
+            )
+        macros = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "PixelValueTransformation")
+        return [
+            _slice(image, index, pixels, [_macro(image, frame, shared[0], name) for name in macros])
+            for index, frame in enumerate(frames)
+        ]
+
+
+def _macro(image: Image, frame: Any, shared: Any, name: str) -> Any:
+    """Find a group of elements of one frame: its own, or the one that all share."""
+    for holder in (frame, shared):
+        if found := holder.get(f"{name}Sequence"):
+            return found[0]
+    raise UnsupportedScanError(
+        f"{image.path}: {name}Sequence is missing; export the series again with it"
+    )
+
+
+def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any]) -> Slice:
+    place, turn, measures, scale = groups
+    cosines = np.reshape(_numbers(image, turn, "ImageOrientationPatient", 6), (2, 3)).T
+    if np.abs(cosines.T @ cosines - np.eye(2)).max() > _MAX_COSINE_ERROR:
+        raise UnsupportedScanError(
+            f"{image.path}: ImageOrientationPatient {cosines.T.ravel().tolist()} is not two "
+            "directions at right angles; export the series again"
+        )
+    row_step, column_step = _numbers(image, measures, "PixelSpacing", 2)
+    if not (row_step > 0 and column_step > 0):
+        raise UnsupportedScanError(
+            f"{image.path}: PixelSpacing {row_step:g}, {column_step:g} mm must be positive; "
+            "export the series again"
+        )
+    thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
+    return Slice(
+        path=image.path,
+        frame=frame,
+        steps_xyz=cosines * (column_step, row_step),
+        position_xyz=_numbers(image, place, "ImagePositionPatient", 3),
+        thickness_mm=None if thickness is None else abs(float(thickness)),
+        slope=_numbers(image, scale, "RescaleSlope", 1, default=1.0)[0],
+        intercept=_numbers(image, scale, "RescaleIntercept", 1, default=0.0)[0],
+        pixels=pixels,
+    )
+
+
+def _numbers(
+    image: Image, group: Any, name: str, num: int, default: float | None = None
+) -> npt.NDArray[np.float64]:
+    """Read so many finite numbers of an element."""
+    value = group.get(name)
+    if value is None and default is not None:
+        return np.full(num, default)
+    if value is None:
+        raise UnsupportedScanError(
+            f"{image.path}: {name} is missing, so nobody knows where the slice lies; "
+            "export the series again with it"
+        )
+    numbers = np.asarray(value, np.float64).reshape(-1)
+    if numbers.size != num or not np.isfinite(numbers).all():
+        raise UnreadableScanError(f"{image.path}: {name} must be {num} number(s); export it again")
+    return numbers
+
+
+def _pixel_format(image: Image) -> PixelFormat:
+    """Read how pixels are stored, and refuse what no CT slice is."""
+    header = image.dataset
+    for name in ("Rows", "Columns", "BitsAllocated", "BitsStored"):
+        if header.get(name) is None:
+            raise UnsupportedScanError(
+                f"{image.path}: {name} is missing, it holds no image; export it again"
+            )
+    samples = int(header.get("SamplesPerPixel") or 1)
+    photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnsupportedScanError(
+            f"{image.path}: {samples} value(s) per pixel, {photometric[:16]!a}; "
+            "color images are not CT scans"
+        )
+    pixels = PixelFormat(
+        rows=int(header.Rows),
+        columns=int(header.Columns),
+        num_frames=max(1, int(header.get("NumberOfFrames") or 1)),
+        bits_allocated=int(header.BitsAllocated),
+        bits_stored=int(header.BitsStored),
+        signed=bool(header.get("PixelRepresentation") or 0),
+        photometric=photometric,
+        transfer_syntax=image.transfer_syntax,
+    )
+    high_bit = header.get("HighBit")
+    fits = 1 <= pixels.bits_stored <= pixels.bits_allocated and pixels.bits_allocated in (8, 16)
+    if not fits or high_bit not in (None, pixels.bits_stored - 1):
+        raise UnsupportedScanError(
+            f"{image.path}: {pixels.bits_stored} of {pixels.bits_allocated} bits a pixel, the "
+            f"highest is {high_bit}; export it as 16 bits"
+        )
+    if not (1 <= pixels.rows <= MAX_SIDE and 1 <= pixels.columns <= MAX_SIDE):
+        raise UnsupportedScanError(
+            f"{image.path}: {pixels.rows} x {pixels.columns} pixels; 1 to {MAX_SIDE} expected"
+        )
+    return pixels
+
+
+def _check_alike(slices: Sequence[Slice]) -> None:
+    """Refuse slices that differ in size, pixel spacing or direction."""
+    first = slices[0]
+    for piece in slices[1:]:
+        if (piece.pixels.rows, piece.pixels.columns) != (first.pixels.rows, first.pixels.columns):
+            finding = "size"
+        elif not np.allclose(piece.steps_xyz, first.steps_xyz, rtol=1e-3, atol=1e-3):
+            finding = "pixel spacing or direction"
+        else:
+            continue
+        raise UnsupportedScanError(
+            f"{piece.path}: differs in {finding} from {first.path.name} of the same series; "
+            "put images that do not belong together into folders of their own"
+        )
+
+
+def _drop_copies(
+    slices: Sequence[Slice], normal: npt.NDArray[np.float64]
+) -> tuple[list[Slice], tuple[str, ...]]:
+    """Keep one of several equal slices at a place; refuse different ones."""
+    kept: list[Slice] = []
+    for piece in slices:
+        before = kept[-1] if kept else None
+        if before is None or (piece.position_xyz - before.position_xyz) @ normal > _SAME_PLACE_MM:
+            kept.append(piece)
+        elif not _same_pixels(piece, before):
+            raise UnsupportedScanError(
+                f"{piece.path}: lies where {before.path.name} lies but shows something else, so "
+                "the series holds several scans; put each into a folder of its own"
+            )
+    num_copies = len(slices) - len(kept)
+    return kept, (f"{num_copies} slice(s) were there twice",) if num_copies else ()
+
+
+def _same_pixels(one: Slice, other: Slice) -> bool:
+    if not np.allclose(one.position_xyz, other.position_xyz, atol=_SAME_PLACE_MM):
+        return False
+    if (one.slope, one.intercept) != (other.slope, other.intercept):
+        return False
+    here, there = read_pixels([(piece.path, piece.frame, piece.pixels) for piece in (one, other)])
+    return np.array_equal(here, there)
+
+
+def _step_between(
+    slices: Sequence[Slice], normal: npt.NDArray[np.float64], folder: Path
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Find the step from slice to slice; refuse holes, uneven distances and a tilted gantry."""
+    if len(slices) == 1:
+        thickness = slices[0].thickness_mm
+        if thickness:
+            return normal * thickness, ("the series is a single slice",)
+        return normal, ("the series is a single slice of unknown thickness; 1 mm was assumed",)
+    places = np.array([piece.position_xyz for piece in slices])
+    step: npt.NDArray[np.float64] = (places[-1] - places[0]) / (len(slices) - 1)
+    heights = places @ normal
+    distance = float(step @ normal)
+    regular = heights[0] + distance * np.arange(len(slices))
+    if np.abs(heights - regular).max() > _MAX_SHIFT * distance:
+        raise UnsupportedScanError(f"{folder}: {_describe_gaps(slices, np.diff(heights))}")
+    tilt = math.degrees(math.acos(min(1.0, distance / float(np.linalg.norm(step)))))
+    if tilt > _MAX_TILT_DEGREES:
+        raise UnsupportedScanError(
+            f"{folder}: the gantry was tilted by {tilt:.1f} degrees, so slices are shifted against "
+            "each other; resample the series to a grid with right angles (dcm2niix and 3D Slicer "
+            "do) and give that file"
+        )
+    apart = np.linalg.norm(places - (places[0] + np.outer(np.arange(len(slices)), step)), axis=1)
+    if apart.max() > max(1.0, _MAX_SHIFT * distance):
+        odd = slices[int(apart.argmax())]
+        raise UnsupportedScanError(
+            f"{odd.path}: is shifted sideways by {apart.max():.1f} mm against the other slices of "
+            "the series; export it again"
+        )
+    return step, ()
+
+
+def _describe_gaps(slices: Sequence[Slice], gaps: npt.NDArray[np.float64]) -> str:
+    """Tell missing slices from distances that simply differ."""
+    usual = float(np.median(gaps))
+    multiples = gaps / usual
+    if np.abs(multiples - np.rint(multiples)).max() > _MAX_SHIFT:
+        return (
+            f"slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; export or resample the "
+            "series with even distances"
+        )
+    holes = np.flatnonzero(np.rint(multiples) > 1)
+    told = "; ".join(
+        f"{round(multiples[hole]) - 1} between {slices[hole].path.name} and "
+        f"{slices[hole + 1].path.name}"
+        for hole in holes[:3]
+    )
+    num_missing = round(float(np.rint(multiples[holes] - 1).sum()))
+    return f"{num_missing} slice(s) missing ({told}); export the whole series again"

@@ -1,0 +1,55 @@
+"""Decode compressed slices, one after the other, in a process of its own.
+
+Run as a script by :mod:`app.imaging.dicom_pixels`. On standard input comes, for
+each slice, the size of a DICOM file, the size of its decoded pixels (both 64-bit
+integers) and the file; on standard output goes the slice as 32-bit integers. On
+a slice that cannot be decoded the process ends: it holds nothing worth saving.
+"""
+
+import contextlib
+import resource
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+import SimpleITK as sitk
+
+_SIZES = struct.Struct("<QQ")
+# Many times what a slice takes: a stream that asks for more is meant to harm.
+_MEMORY_BYTES = 4 << 30
+
+
+def main(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Decode until there are no more requests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slice.dcm"
+        while sizes := requests.read(_SIZES.size):
+            num_packed, num_bytes = _SIZES.unpack(sizes)
+            path.write_bytes(requests.read(num_packed))
+            answers.write(decode(path, num_bytes))
+            answers.flush()
+
+
+def decode(path: Path, num_bytes: int) -> bytes:
+    """Decode the one slice of a file.
+
+    Raises
+    ------
+    SystemExit
+        If it is not of the size that was promised.
+    RuntimeError
+        If it cannot be decoded.
+    """
+    image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+    decoded = sitk.GetArrayViewFromImage(image).astype("<i4").tobytes()
+    if len(decoded) != num_bytes:
+        sys.exit(1)
+    return decoded
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    main(sys.stdin.buffer, sys.stdout.buffer)

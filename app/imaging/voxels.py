@@ -1,0 +1,259 @@
+"""Voxels from a file into int16 HU: read once, checked, never more than promised.
+
+A header is not believed: the file must be able to hold what it promises before
+memory is taken, and exactly that much is read and not more, whatever a
+compressed stream would go on to give.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import UnreadableScanError
+from app.imaging.geometry import ScanVolume
+from app.imaging.layout import Layout
+
+AIR_HU = -1024
+"""What a voxel without a number (NaN) becomes."""
+
+_CHUNK_BYTES = 1 << 20
+_INT16 = np.iinfo(np.int16)
+_BEYOND = 2**40
+# Deflate packs at most 258 bytes into 2 bits.
+_MAX_RATIO = 1032
+# Some writers pad a file. More than this behind the voxels is another image, or a bomb.
+_MAX_PADDING_BYTES = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+class Stream(Protocol):
+    """What voxels are read from."""
+
+    def read(self, num_bytes: int) -> bytes:
+        """Give the next bytes, at most so many; none at the end."""
+
+
+class Inflated:
+    """Read a gzip or zlib stream, its checksum included, from a file.
+
+    Parameters
+    ----------
+    file : binary file
+        Stands where the stream begins.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._waiting = b""
+
+    def read(self, num_bytes: int) -> bytes:
+        """Give the next bytes, at most so many; none at the end.
+
+        Raises
+        ------
+        EOFError
+            If the stream is cut short.
+        zlib.error
+            If it is damaged.
+        """
+        while True:
+            if self._stream.eof and not self._next_member():
+                return b""
+            packed = self._waiting or self._file.read(_CHUNK_BYTES)
+            found = self._stream.decompress(packed, num_bytes)
+            self._waiting = self._stream.unconsumed_tail
+            if found:
+                return found
+            if not packed and not self._stream.eof:
+                raise EOFError("compressed stream ended early")
+
+    def _next_member(self) -> bool:
+        """Go on with the next gzip stream in the file, if there is one."""
+        rest = self._stream.unused_data
+        rest += self._file.read(_CHUNK_BYTES)
+        if not rest.startswith(_GZIP_MAGIC):
+            return False
+        self._stream, self._waiting = zlib.decompressobj(_GZIP_OR_ZLIB), rest
+        return True
+
+
+@dataclass(slots=True)
+class _Oddities:
+    """Voxels whose numbers could not be kept."""
+
+    num_not_finite: int = 0
+    num_clipped: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        found = []
+        if self.num_not_finite:
+            found.append(f"{self.num_not_finite} voxels hold no number (NaN or infinite)")
+        if self.num_clipped:
+            found.append(f"{self.num_clipped} voxels lie beyond the range of HU and were clipped")
+        return tuple(found)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged file into one that names it.
+
+    Raises
+    ------
+    UnreadableScanError
+        In place of what the reading raised.
+    """
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnreadableScanError(
+            f"{path}: damaged or cut short ({error}); copy or export it again"
+        ) from error
+
+
+def read_voxels(layout: Layout) -> tuple[ScanVolume, tuple[str, ...]]:
+    """Read all voxels as int16 HU.
+
+    Numbers are scaled as the header says, rounded, and clipped to int16; int16
+    voxels without a scale go straight into the result.
+
+    Parameters
+    ----------
+    layout : Layout
+        Where they lie.
+
+    Returns
+    -------
+    (Z, Y, X) array of int16
+        As stored; C-contiguous.
+    tuple of str
+        What a user should know about the numbers.
+
+    Raises
+    ------
+    UnreadableScanError
+        If voxels are missing or damaged, or far more is stored than promised.
+    """
+    path = layout.path
+    with damage_named(path), path.open("rb") as file:
+        _check_can_hold(layout)
+        file.seek(layout.start)
+        stream: Stream = Inflated(file) if layout.compressed else file
+        _pass_over(stream, layout.skip, path)
+        voxels = np.empty(layout.geometry.shape, np.int16)
+        oddities = _fill(voxels.reshape(-1), layout, stream)
+        _check_end(stream, path)
+    return voxels, oddities.notes()
+
+
+def to_int16(
+    stored: npt.NDArray[Any], slope: float, intercept: float
+) -> tuple[npt.NDArray[np.int16], int, int]:
+    """Scale stored numbers to HU, round and clip them.
+
+    Parameters
+    ----------
+    stored : ndarray of integer or floating type
+        As in the file.
+    slope, intercept : float
+        HU = slope * stored + intercept.
+
+    Returns
+    -------
+    ndarray of int16
+        Of the same shape; what is no number has become air.
+    int
+        How many were no numbers.
+    int
+        How many had to be clipped.
+    """
+    numbers: npt.NDArray[Any]
+    num_not_finite = 0
+    if stored.dtype.kind in "iu" and slope == 1 and float(intercept).is_integer():
+        # Unsigned 64-bit numbers would wrap; as all beyond 40 bits they are out of range anyway.
+        wide = np.minimum(stored, _BEYOND) if stored.dtype == np.uint64 else stored
+        numbers = np.clip(wide.astype(np.int64), -_BEYOND, _BEYOND)
+        numbers += int(np.clip(intercept, -_BEYOND, _BEYOND))
+    else:
+        with np.errstate(all="ignore"):
+            numbers = np.rint(stored.astype(np.float64) * slope + intercept)
+        finite = np.isfinite(numbers)
+        num_not_finite = numbers.size - int(np.count_nonzero(finite))
+        if num_not_finite:
+            numbers = np.where(finite, numbers, AIR_HU)
+    clipped = np.clip(numbers, _INT16.min, _INT16.max)
+    num_clipped = int(np.count_nonzero(clipped != numbers))
+    return clipped.astype(np.int16), num_not_finite, num_clipped
+
+
+def _check_can_hold(layout: Layout) -> None:
+    """Refuse a file too small for what its header promises, before memory is taken."""
+    held = max(0, layout.path.stat().st_size - layout.start)
+    needed = layout.skip + layout.num_bytes
+    if held * (_MAX_RATIO if layout.compressed else 1) < needed:
+        kind = "compressed bytes" if layout.compressed else "bytes"
+        raise UnreadableScanError(
+            f"{layout.path}: cut short, {held} {kind} found where {needed} bytes are promised; "
+            "copy or export it again"
+        )
+
+
+def _pass_over(stream: Stream, num_bytes: int, path: Path) -> None:
+    while num_bytes > 0:
+        passed = stream.read(min(num_bytes, _CHUNK_BYTES))
+        if not passed:
+            raise _cut_short(path, num_bytes)
+        num_bytes -= len(passed)
+
+
+def _fill(flat: npt.NDArray[np.int16], layout: Layout, stream: Stream) -> _Oddities:
+    """Read voxel after voxel into a flat array."""
+    width = layout.dtype.itemsize
+    is_int16 = layout.dtype.newbyteorder("=") == np.int16
+    as_stored = is_int16 and (layout.slope, layout.intercept) == (1, 0)
+    oddities = _Oddities()
+    filled, rest = 0, b""
+    while filled < flat.size:
+        wanted = min(_CHUNK_BYTES, (flat.size - filled) * width - len(rest))
+        found = stream.read(wanted)
+        if not found:
+            raise _cut_short(layout.path, (flat.size - filled) * width - len(rest))
+        # A compressed stream may pause in the middle of a voxel.
+        found = rest + found if rest else found
+        num_whole = len(found) // width
+        rest = found[num_whole * width :]
+        stored = np.frombuffer(found, layout.dtype, num_whole)
+        target = flat[filled : filled + num_whole]
+        if as_stored:
+            target[...] = stored
+        else:
+            target[...], not_finite, clipped = to_int16(stored, layout.slope, layout.intercept)
+            oddities.num_not_finite += not_finite
+            oddities.num_clipped += clipped
+        filled += num_whole
+    return oddities
+
+
+def _check_end(stream: Stream, path: Path) -> None:
+    """Read to the end, where a checksum stands; refuse a file that goes on and on."""
+    num_bytes = 0
+    while found := stream.read(_CHUNK_BYTES):
+        num_bytes += len(found)
+        if num_bytes > _MAX_PADDING_BYTES:
+            raise UnreadableScanError(
+                f"{path}: holds far more than its header promises; "
+                "the header must be wrong, export it again"
+            )
+
+
+def _cut_short(path: Path, num_missing: int) -> UnreadableScanError:
+    return UnreadableScanError(
+        f"{path}: cut short, {num_missing} bytes are missing; copy or export it again"
+    )

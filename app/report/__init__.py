@@ -1,0 +1,1 @@
+"""What a person looks at after a batch: a picture of each case and one page for all."""

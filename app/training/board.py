@@ -1,0 +1,79 @@
+"""TensorBoard: the curve and pictures of a run, to watch it from a browser."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from app.config import PhaseConfig
+from app.imaging.geometry import FloatVolume, LabelVolume
+from app.imaging.intensity import INPUT_LIMIT
+from app.imaging.picture import busiest_slice, paint, three_planes
+
+PIXELS_PER_MM = 1.0
+
+
+class Board:
+    """Event files of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they go; give it to ``tensorboard --logdir``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.writer = SummaryWriter(str(folder))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Show numbers of a step, by name."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def picture(self, step: int, name: str, picture: npt.NDArray[np.uint8]) -> None:
+        """Show a picture, (rows, columns, 3), of a step."""
+        self.writer.add_image(name, picture, step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.writer.close()
+
+
+def draw_comparison(
+    image: FloatVolume, wanted: LabelVolume, found: LabelVolume, phase: PhaseConfig
+) -> npt.NDArray[np.uint8]:
+    """Draw the reference above the prediction, in an axial and a coronal plane.
+
+    Parameters
+    ----------
+    image : (Z, Y, X) array of float32
+        Network input.
+    wanted, found : (Z, Y, X) arrays of uint8
+        Reference and prediction.
+    phase : PhaseConfig
+        Gives spacing and intensity window.
+
+    Returns
+    -------
+    (rows, columns, 3) array of uint8
+    """
+    low, high = phase.window_hu
+    hu = (low + (image + INPUT_LIMIT) * (high - low) / (2 * INPUT_LIMIT)).astype(np.int16)
+    z, y = busiest_slice(wanted, axis=0), busiest_slice(wanted, axis=1)
+    rows = []
+    for labels in (wanted, found):
+        axial, coronal, _ = three_planes(hu, labels, phase.spacing_mm, (z, y, 0))
+        rows.append(_beside(paint(axial, PIXELS_PER_MM), paint(coronal, PIXELS_PER_MM)))
+    return np.concatenate(rows)
+
+
+def _beside(left: Image.Image, right: Image.Image) -> npt.NDArray[np.uint8]:
+    both = Image.new("RGB", (left.width + right.width, max(left.height, right.height)))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    return np.asarray(both)

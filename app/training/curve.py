@@ -1,0 +1,58 @@
+"""The curve of a run: loss, learning rate and pace over the steps."""
+
+import csv
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.training.config import TrainingConfig
+from app.training.schedule import learning_rate
+
+if TYPE_CHECKING:  # TensorBoard takes seconds to import, and not every run has a board
+    from app.training.board import Board
+
+logger = logging.getLogger(__name__)
+
+
+class Curve:
+    """Rows of step, mean loss, learning rate and seconds a step.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file to add rows to.
+    config : TrainingConfig
+        Says how many steps make a row.
+    board : Board or None
+        Shown every row as well.
+    """
+
+    def __init__(self, path: Path, config: TrainingConfig, board: "Board | None") -> None:
+        self.path = path
+        self.config = config
+        self.board = board
+        self.losses: list[float] = []
+        self.elapsed_s = 0.0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count time from here on; called where something else has taken time."""
+        self.since = time.monotonic()
+
+    def add(self, step: int, loss: float) -> None:
+        """Take in one step; every so often, write a row."""
+        self.losses.append(loss)
+        self.elapsed_s += time.monotonic() - self.since
+        self.start_clock()
+        if step % self.config.log_every:
+            return
+        mean, pace_s = sum(self.losses) / len(self.losses), self.elapsed_s / len(self.losses)
+        rate = learning_rate(step, self.config)
+        logger.info("step %d  loss %.4f  %.2f s a step", step, mean, pace_s)
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow([step, f"{mean:.5f}", f"{rate:.3e}", f"{pace_s:.3f}"])
+        if self.board is not None:
+            values = {"loss": mean, "learning_rate": rate, "seconds_per_step": pace_s}
+            self.board.scalars(step, values)
+        self.losses, self.elapsed_s = [], 0.0

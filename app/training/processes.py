@@ -1,0 +1,108 @@
+"""One process for each device, all training the same network."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+PATIENCE = timedelta(hours=4)
+"""How long the others wait while the first process validates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One of the processes that train together.
+
+    Parameters
+    ----------
+    rank, size : int
+        Which one of how many; the first, rank 0, writes the files.
+    device : torch.device
+        What it computes on.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether this process writes the files."""
+        return self.rank == 0
+
+
+def this_device(local_rank: int = 0) -> torch.device:
+    """Choose the GPU of this process, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank)
+    return torch.device("cpu")
+
+
+@contextmanager
+def joined(rank: int, size: int, local_rank: int, meeting: str) -> Iterator[Process]:
+    """Join the processes that train together, and leave them in the end.
+
+    Parameters
+    ----------
+    rank, size : int
+        Which one of how many this is.
+    local_rank : int
+        Which one of this machine; it takes the GPU of that number.
+    meeting : str
+        Where they meet, in the words of ``torch.distributed``: ``file:///...`` or ``env://``.
+    """
+    device = this_device(local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=meeting,
+        rank=rank,
+        world_size=size,
+        timeout=PATIENCE,
+    )
+    try:
+        yield Process(rank=rank, size=size, device=device)
+    finally:
+        dist.destroy_process_group()
+
+
+def run_on_devices(task: Callable[..., None], devices: int, **arguments: Any) -> None:
+    """Call a function in one process for each device.
+
+    Started by ``torchrun``, this process is one of those that it has started.
+
+    Parameters
+    ----------
+    task : callable
+        A function of a module; gets ``process`` and ``arguments``.
+    devices : int
+        How many; 1 stays in this process.
+    **arguments
+        Handed on; must be picklable.
+    """
+    if dist.is_torchelastic_launched():
+        rank, size, local = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        with joined(rank, size, local, "env://") as process:
+            task(process=process, **arguments)
+    elif devices == 1:
+        task(process=Process(device=this_device()), **arguments)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            meeting = (Path(folder) / "meeting").as_uri()
+            spawn(_join_and_call, (devices, meeting, task, arguments), nprocs=devices)
+
+
+def _join_and_call(
+    rank: int, size: int, meeting: str, task: Callable[..., None], arguments: dict[str, Any]
+) -> None:
+    with joined(rank, size, rank, meeting) as process:
+        task(process=process, **arguments)

@@ -1,0 +1,126 @@
+"""How much each rule repairs: label maps are broken on purpose, repaired and compared."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.data.label_faults import FAULTS, imitate_prediction
+from app.data.positions import Positions
+from app.data.pseudo_labels import fuse_published, refine_plausibly
+from app.evaluation.metrics import dice
+from app.imaging.geometry import LabelVolume, SpacingZYX
+from app.imaging.io import read_scan
+from app.imaging.resample import resample_nearest
+from app.labels import ORGANS
+
+UNBROKEN, ALL_FAULTS = "unbroken", "all four"
+KINDS = (UNBROKEN, *FAULTS, ALL_FAULTS)
+
+RULES = ("before", "prediction", "published", "plausible", "plausible, confidence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Mean Dice over the organs of one broken label map, under each rule.
+
+    Parameters
+    ----------
+    case, kind : str
+        The label map and how it was broken.
+    dice : dict of str to float
+        By rule: against the unbroken label map.
+    """
+
+    case: str
+    kind: str
+    dice: dict[str, float]
+
+
+def read_labels(path: Path, spacing_mm: float) -> tuple[LabelVolume, SpacingZYX]:
+    """Read a label map in LPS, on a grid no finer than asked for."""
+    scan, _ = read_scan(path)
+    labels = scan.array.astype(np.uint8)
+    fine = scan.geometry.spacing_mm
+    z, y, x = (max(step, spacing_mm) for step in fine)
+    return resample_nearest(labels, fine, (z, y, x)), (z, y, x)
+
+
+def run_trials(
+    paths: Sequence[Path], positions: Positions, *, spacing_mm: float, seed: int
+) -> Iterator[Trial]:
+    """Break each label map in each way, repair it by each rule, and compare.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Label maps taken for true.
+    positions : Positions
+        Where organs lie to each other; best learnt from other patients.
+    spacing_mm : float
+        Finer label maps are resampled to this.
+    seed : int
+        Start of the random faults.
+
+    Yields
+    ------
+    Trial
+        For each label map and kind of fault.
+    """
+    for number, path in enumerate(paths):
+        truth, spacing = read_labels(path, spacing_mm)
+        for kind in KINDS:
+            rng = np.random.default_rng([seed, number, KINDS.index(kind)])
+            broken = break_labels(truth, spacing, kind, rng)
+            predicted, confidence = imitate_prediction(truth, spacing, rng)
+            repaired = {
+                "before": broken,
+                "prediction": predicted,
+                "published": fuse_published(broken, predicted),
+                "plausible": refine_plausibly(
+                    broken, predicted, spacing_mm=spacing, positions=positions
+                ),
+                "plausible, confidence": refine_plausibly(
+                    broken,
+                    predicted,
+                    spacing_mm=spacing,
+                    positions=positions,
+                    confidence=confidence,
+                ),
+            }
+            scores = {rule: mean_dice(truth, labels) for rule, labels in repaired.items()}
+            yield Trial(case=path.name, kind=kind, dice=scores)
+
+
+def break_labels(
+    truth: LabelVolume, spacing_mm: SpacingZYX, kind: str, rng: np.random.Generator
+) -> LabelVolume:
+    """Break a label map in one of :data:`KINDS`."""
+    if kind == UNBROKEN:
+        return truth
+    broken = truth
+    for fault in FAULTS.values() if kind == ALL_FAULTS else [FAULTS[kind]]:
+        broken = fault(broken, spacing_mm, rng)
+    return broken
+
+
+def mean_dice(truth: LabelVolume, labels: LabelVolume) -> float:
+    """Average the Dice of the organs that either label map has."""
+    scores = [dice(truth == organ.value, labels == organ.value) for organ in ORGANS]
+    return float(np.nanmean(scores))
+
+
+def as_table(trials: Sequence[Trial]) -> str:
+    """Write mean Dice by kind of fault and rule as a table, the worst case in brackets."""
+    lines = ["| fault | " + " | ".join(RULES) + " |", "|---" * (len(RULES) + 1) + "|"]
+    for kind in KINDS:
+        of_kind = [trial.dice for trial in trials if trial.kind == kind]
+        if of_kind:
+            cells = [_cell([scores[rule] for scores in of_kind]) for rule in RULES]
+            lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(scores: Sequence[float]) -> str:
+    return f"{np.mean(scores):.4f} ({min(scores):.3f})"

@@ -1,0 +1,166 @@
+"""How good the averaged weights are on cases that are not trained on."""
+
+import csv
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+from torch.utils.data import Dataset
+
+from app.config import PhaseConfig
+from app.evaluation.metrics import dice
+from app.imaging.geometry import LabelVolume
+from app.imaging.preprocess import AIR
+from app.training.board import Board, draw_comparison
+from app.training.checkpoint import save_weights
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_NAME = "validation.csv"
+BEST_NAME = "best.safetensors"
+
+
+class Validator:
+    """Scores a network by sliding window, remembers the curve, keeps the best weights.
+
+    Dice is the evaluation's own, on the phase's grid and inside the box that a
+    perfect phase one would have given.
+
+    Parameters
+    ----------
+    examples : Dataset
+        What is held out, as :func:`app.data.dataset.held_out_dataset` gives it.
+    phase : PhaseConfig
+        Patch size and overlap.
+    output : Path
+        Folder for ``validation.csv`` and ``best.safetensors``.
+    device : torch.device
+        Where the network is.
+    board : Board
+        Shown scores and a picture of the first example.
+    """
+
+    def __init__(
+        self,
+        examples: Dataset[Any],
+        phase: PhaseConfig,
+        output: Path,
+        *,
+        device: torch.device,
+        board: Board,
+    ) -> None:
+        self.examples = examples
+        self.phase = phase
+        self.output = output
+        self.device = device
+        self.board = board
+
+    def __call__(self, network: nn.Module, step: int) -> None:
+        """Score a network; keep its weights if none were better."""
+        scores: list[dict[str, float]] = []
+        for index in range(len(self.examples)):  # type: ignore[arg-type]
+            example = self.examples[index]
+            found = self.predict(network, example["image"])
+            scores.append(score_example(example, found, self.phase))
+            if index == 0:
+                wanted = self._classes(example["label"])
+                picture = draw_comparison(
+                    np.asarray(example["image"][0], np.float32), wanted, found, self.phase
+                )
+                self.board.picture(step, "held_out", picture)
+        means = mean_scores(scores, self.phase)
+        mean = float(np.nanmean(list(means.values()))) if scores else float("nan")
+        logger.info("step %d  mean Dice %.4f over %d cases", step, mean, len(scores))
+        is_best = mean > self.best()
+        self._write_row(step, mean, means)
+        self.board.scalars(step, {"dice/mean": mean} | {f"dice/{k}": v for k, v in means.items()})
+        if is_best:
+            save_weights(self.output / BEST_NAME, network)
+
+    def best(self) -> float:
+        """Give the best mean Dice so far, of this run and of those it goes on from."""
+        path = self.output / VALIDATION_NAME
+        if not path.exists():
+            return -1.0
+        with path.open(newline="") as file:
+            means = [float(row["mean"]) for row in csv.DictReader(file)]
+        return max((mean for mean in means if not np.isnan(mean)), default=-1.0)
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, image: torch.Tensor) -> LabelVolume:
+        """Segment one network input (1, Z, Y, X); gives (Z, Y, X)."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = sliding_window_inference(
+                image[None].float(),
+                self.phase.patch_shape,
+                sw_batch_size=1,
+                predictor=network,
+                overlap=self.phase.overlap,
+                mode="gaussian",
+                cval=AIR,
+                sw_device=self.device,
+                device="cpu",
+            )
+        found: LabelVolume = logits[0].argmax(dim=0).to(torch.uint8).numpy()
+        return found
+
+    def _classes(self, label: torch.Tensor) -> LabelVolume:
+        return classes_of(np.asarray(label[0], np.uint8), self.phase)
+
+    def _write_row(self, step: int, mean: float, means: Mapping[str, float]) -> None:
+        path = self.output / VALIDATION_NAME
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            rows = csv.writer(file)
+            if is_new:
+                rows.writerow(["step", "mean", *means])
+            rows.writerow([step, f"{mean:.5f}", *(f"{value:.5f}" for value in means.values())])
+
+
+def classes_of(organs: LabelVolume, phase: PhaseConfig) -> LabelVolume:
+    """Give the classes of a phase for organ values: phase one knows one, "any organ"."""
+    return np.minimum(organs, len(phase.class_names) - 1).astype(np.uint8)
+
+
+def score_example(
+    example: Mapping[str, Any], found: LabelVolume, phase: PhaseConfig
+) -> dict[str, float]:
+    """Give the Dice of each class that the label map of an example speaks of.
+
+    Where it does not speak of all, what the network found of the others counts as
+    background.
+
+    Parameters
+    ----------
+    example : mapping
+        ``label``, (1, Z, Y, X) of organ values, and ``labeled``, (14,) of bool.
+    found : (Z, Y, X) array of uint8
+        Classes that the network gave.
+    phase : PhaseConfig
+        Names the classes.
+
+    Returns
+    -------
+    dict of str to float
+        NaN for an organ that is in neither.
+    """
+    wanted = classes_of(np.asarray(example["label"][0], np.uint8), phase)
+    return {
+        name: dice(wanted == value, found == value)
+        for value, name in enumerate(phase.class_names)
+        if value > 0 and bool(example["labeled"][value])
+    }
+
+
+def mean_scores(scores: list[dict[str, float]], phase: PhaseConfig) -> dict[str, float]:
+    """Average each class over the cases that have it; NaN where none has."""
+    means = {}
+    for name in phase.class_names[1:]:
+        measured = [one[name] for one in scores if not np.isnan(one.get(name, np.nan))]
+        means[name] = float(np.mean(measured)) if measured else float("nan")
+    return means

@@ -1,0 +1,72 @@
+"""Scans at the edge of what exists go the whole way: a label map on their grid, or a warning."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_files import write_series
+from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, TISSUE_HU
+
+from app.cascade.pipeline import segment_scan
+from app.imaging.io import read_scan
+
+
+def save(path, array, spacing_mm):
+    affine = np.diag([-spacing_mm[2], -spacing_mm[1], spacing_mm[0], 1.0])
+    nib.save(nib.Nifti1Image(array.T, affine), path)
+    return path
+
+
+def tissue(shape, organ):
+    """Give plain tissue with air at one edge and an organ in it."""
+    array = np.full(shape, TISSUE_HU, np.int16)
+    array[:, :2] = -1000
+    array[organ] = BRIGHT_HU
+    return array
+
+
+def segment(path, tmp_path, cascade):
+    report = segment_scan(path, tmp_path / "labels.nii.gz", cascade)
+    return report, read_scan(tmp_path / "labels.nii.gz")[0].array
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        ((1, 64, 64), (10.0, 3.0, 3.0)),
+        ((2000, 64, 64), (0.5, 3.0, 3.0)),
+        ((6, 1024, 1024), (5.0, 0.3, 0.3)),
+        ((64, 66, 70), (0.2, 0.2, 0.2)),
+        ((30, 64, 65), (10.0, 5.0, 10.0)),
+    ],
+)
+def test_any_size_and_spacing_gives_a_label_map_on_the_scans_grid(
+    tmp_path, cascade, shape, spacing_mm
+):
+    middle = tuple(slice(size // 4, size - size // 4) for size in shape)
+    path = save(tmp_path / "scan.nii.gz", tissue(shape, middle), spacing_mm)
+    report, labels = segment(path, tmp_path, cascade)
+    assert labels.shape == shape
+    assert labels[tuple(size // 2 for size in shape)] in (0, BRIGHT_ORGAN)
+    assert any(labels.ravel()) or report.warnings
+
+
+def test_organ_cut_by_the_edge_of_the_scan_is_labeled_up_to_it(tmp_path, cascade):
+    left_part = (slice(10, 40), slice(10, 40), slice(0, 12))
+    path = save(tmp_path / "scan.nii.gz", tissue((50, 60, 70), left_part), (3.0, 2.0, 1.5))
+    _, labels = segment(path, tmp_path, cascade)
+    assert (labels[15:35, 15:35, :10] == BRIGHT_ORGAN).mean() > 0.95
+
+
+@pytest.mark.parametrize("value", [-1024, 0, 3071])
+def test_constant_scan_gives_a_named_warning(tmp_path, cascade, value):
+    path = save(tmp_path / "scan.nii", np.full((20, 30, 40), value, np.int16), (3.0, 2.0, 2.0))
+    report, _ = segment(path, tmp_path, cascade)
+    assert any(f"all voxels hold the same number, {value}" in str(one) for one in report.warnings)
+
+
+def test_notes_of_the_reader_reach_the_report(tmp_path, cascade):
+    hu = tissue((40, 50, 60), (slice(10, 30), slice(10, 40), slice(10, 50)))
+    write_series(tmp_path / "ct", hu, (3.0, 2.0, 2.0), PhotometricInterpretation="MONOCHROME1")
+    report, labels = segment(tmp_path / "ct", tmp_path, cascade)
+    assert (labels[15:25, 15:35, 15:45] == BRIGHT_ORGAN).all()
+    assert any("MONOCHROME1" in str(one) for one in report.warnings)

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.cascade.norms import read_norms
+from app.cascade.plausibility import as_sentences, judge
+from app.imaging.organ_measures import OrganMeasure
+
+
+@pytest.fixture
+def usual():
+    return {
+        name: OrganMeasure(
+            volume_ml=(norm.low_ml + norm.high_ml) / 2,
+            center_mm=norm.center_mm,
+            cut=(False, False, False),
+            largest_share=1.0,
+        )
+        for name, norm in read_norms().items()
+    }
+
+
+def codes(flags):
+    return [(flag.code, flag.organ) for flag in flags]
+
+
+def changed(measures, organ, **fields):
+    return measures | {organ: replace(measures[organ], **fields)}
+
+
+def test_usual_organs_raise_no_flag(usual):
+    assert judge(usual, dict.fromkeys(usual, 0.9)) == []
+
+
+@pytest.mark.parametrize(
+    ("organ", "fields", "code"),
+    [
+        ("liver", {"volume_ml": 8700.0}, "volume_high"),
+        ("spleen", {"volume_ml": 20.0}, "volume_low"),
+        ("right_kidney", {"largest_share": 0.5}, "fragmented"),
+        ("left_kidney", {"center_mm": (-35.7, 31.0, -110.0)}, "out_of_place"),
+        ("liver", {"cut": (False, False, True)}, "cut_by_field_of_view"),
+        ("stomach", {"cut": (True, False, False)}, "cut_by_field_of_view"),
+    ],
+)
+def test_one_odd_organ_is_named(usual, organ, fields, code):
+    assert codes(judge(changed(usual, organ, **fields))) == [(code, organ)]
+
+
+def test_organ_that_the_scan_cuts_may_be_small_and_in_pieces(usual):
+    measures = changed(usual, "liver", volume_ml=90.0, largest_share=0.5, cut=(True, False, False))
+    assert codes(judge(measures)) == [("cut_by_field_of_view", "liver")]
+
+
+def test_vessels_may_leave_the_scan_along_the_body_but_not_sideways(usual):
+    assert judge(changed(usual, "aorta", cut=(True, False, False))) == []
+    sideways = judge(changed(usual, "aorta", cut=(False, True, False)))
+    assert codes(sideways) == [("cut_by_field_of_view", "aorta")]
+
+
+def test_guess_of_the_network_is_flagged(usual):
+    flags = judge(usual, dict.fromkeys(usual, 0.9) | {"duodenum": 0.4})
+    assert codes(flags) == [("low_confidence", "duodenum")]
+
+
+def test_missing_organ_is_flagged_where_others_surround_it(usual):
+    del usual["pancreas"], usual["gallbladder"]  # gallbladders are often taken out
+    assert codes(judge(usual)) == [("not_found", "pancreas")]
+
+
+def test_organ_beyond_the_scan_is_not_missed(usual):
+    lower = {
+        name: replace(measure, cut=(name == "liver", False, False))
+        for name, measure in usual.items()
+        if measure.center_mm[0] < 29
+    }
+    assert not [flag for flag in judge(lower) if flag.code == "not_found"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "code"), [((2,), "mirrored"), ((0,), "upside_down"), ((1,), "front_to_back")]
+)
+def test_turned_body_is_flagged_by_name(usual, axes, code):
+    signs = np.ones(3)
+    signs[list(axes)] = -1
+    measures = {
+        name: replace(measure, center_mm=tuple((signs * measure.center_mm).tolist()))
+        for name, measure in usual.items()
+    }
+    found = [flag.code for flag in judge(measures) if flag.organ is None]
+    assert found == [code, "unlikely_arrangement"]
+
+
+def test_flags_of_one_kind_make_one_sentence(usual):
+    flags = judge(changed(changed(usual, "spleen", volume_ml=20.0), "pancreas", volume_ml=5.0))
+    (sentence,) = as_sentences(flags)
+    assert sentence.startswith("volume_low: spleen (20.0 ml, usually at least 53.6), pancreas (5.0")

@@ -1,0 +1,155 @@
+"""Which scans a folder holds, and what they are called."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from dicom_files import save, series_datasets, write_series
+from pydicom import uid
+
+from app.cli.cases import find_cases, printable
+from app.cli.main import main
+from app.errors import UnsupportedScanError
+from app.imaging.io import read_scan
+
+SPACING_MM = (3.0, 2.0, 1.5)
+
+
+def hu(num_slices=4):
+    return np.random.default_rng(3).integers(-1000, 900, (num_slices, 36, 40)).astype(np.int16)
+
+
+def names(source):
+    return [case.name for case in find_cases(source, source / "labels")]
+
+
+def test_folder_that_is_a_series_is_one_case_of_its_name(tmp_path):
+    write_series(tmp_path / "patient7", hu(), SPACING_MM)
+    (case,) = find_cases(tmp_path / "patient7", tmp_path / "labels")
+    assert case.name == "patient7"
+    assert case.label_path == tmp_path / "labels" / "patient7.nii.gz"
+    assert case.num_bytes > hu().nbytes
+
+
+def test_files_and_series_of_a_folder_and_below_are_found(tmp_path):
+    (tmp_path / "a_0000.nii.gz").touch()
+    write_series(tmp_path / "p1" / "study" / "ct", hu(), SPACING_MM)
+    write_series(tmp_path / "p2", hu(), SPACING_MM)
+    (tmp_path / "p2" / "notes.txt").write_text("not a scan")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "empty").mkdir()
+    assert names(tmp_path) == ["a", "p1_study_ct", "p2"]
+
+
+def test_each_ct_series_of_a_folder_is_a_case(tmp_path):
+    folder = tmp_path / "p1"
+    write_series(folder, hu(), SPACING_MM, series=2)
+    save(folder, series_datasets(hu() // 2, SPACING_MM, series=5), prefix="B")
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    save(folder, series_datasets(hu(1), SPACING_MM, series=1, **scout), prefix="C")
+    report = {"SOPClassUID": uid.XRayRadiationDoseSRStorage, "Modality": "SR"}
+    save(folder, series_datasets(hu(1), SPACING_MM, series=999, **report), prefix="D")
+    cases = find_cases(tmp_path, tmp_path / "labels")
+    assert [case.name for case in cases] == ["p1_series2", "p1_series5"]
+    arrays = [read_scan(case.scan_path)[0].array for case in cases]
+    assert np.array_equal(arrays[0], hu())
+    assert np.array_equal(arrays[1], hu() // 2)
+
+
+def test_what_was_left_out_is_logged_with_its_reason(tmp_path, caplog):
+    write_series(tmp_path / "p1" / "ct", hu(), SPACING_MM)
+    write_series(tmp_path / "p1" / "pet", hu(), SPACING_MM, Modality="PT")
+    assert names(tmp_path) == ["p1_ct"]
+    assert "modality 'PT', 'CT' expected" in caplog.text
+
+
+def test_folder_without_any_ct_series_fails_with_the_reason_and_not_in_silence(tmp_path):
+    write_series(tmp_path / "p1", hu(), SPACING_MM)
+    write_series(tmp_path / "p2" / "mr", hu(), SPACING_MM, Modality="MR")
+    cases = find_cases(tmp_path, tmp_path / "labels")
+    assert [case.name for case in cases] == ["p1", "p2_mr"]
+    with pytest.raises(UnsupportedScanError, match="modality 'MR'"):
+        read_scan(cases[1].scan_path)
+
+
+def test_directory_file_is_no_series(tmp_path):
+    write_series(tmp_path / "p1", hu(), SPACING_MM)
+    (path,) = write_series(tmp_path, hu(1), SPACING_MM)
+    path.rename(tmp_path / "DICOMDIR")
+    assert names(tmp_path) == ["p1"]
+
+
+def test_links_to_folders_below_are_not_followed(tmp_path):
+    write_series(tmp_path / "secret", hu(), SPACING_MM)
+    write_series(tmp_path / "in" / "p1" / "ct", hu(), SPACING_MM)
+    (tmp_path / "in" / "p1" / "loop").symlink_to(tmp_path / "in")
+    assert names(tmp_path / "in") == ["p1_ct"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("plain é 肝", "plain é 肝"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        (os.fsdecode(b"\xff"), r"\udcff"),
+    ],
+)
+def test_what_is_printed_holds_no_control_codes(text, told):
+    assert printable(text) == told
+
+
+ODD_NAMES = [
+    b"new\nline_0000.nii.gz",
+    "肝臟 é.nii.gz".encode(),
+    b"\xff\xfe.nii.gz",
+    b"a...nii.gz",
+    b"-rf $(touch owned);.nii.gz",
+    b"x" * 248 + b".nii.gz",
+]
+
+
+def test_odd_names_of_files_neither_stop_a_batch_nor_leave_the_output_folder(
+    tmp_path, body, stand_in_weights, capsys
+):
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(body[0])
+    image.SetSpacing(body[2][::-1])
+    sitk.WriteImage(image, tmp_path / "good.nii.gz")
+    scans, output = tmp_path / "scans", tmp_path / "deep" / "labels"
+    scans.mkdir()
+    for name in ODD_NAMES:
+        path = os.path.join(os.fsencode(scans), name)  # noqa: PTH118  bytes that are no text
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write((tmp_path / "good.nii.gz").read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["predict", "--input", str(scans), "--output", str(output), "--threads", "1"]
+    assert main([*arguments, "--precision", "f32", "--weights", str(stand_in_weights)]) == 0
+    appeared = {path for path in tmp_path.rglob("*") if path not in before}
+    assert {path.parent for path in appeared} == {tmp_path, tmp_path / "deep", output}
+    tables = {"run.json", "labels.json", "labels.ctbl"}
+    written = {path.name for path in output.iterdir()}
+    assert tables < written
+    assert len(written - tables) == len(ODD_NAMES)
+    assert len(capsys.readouterr().out.splitlines()) == len(ODD_NAMES) + 1
+    assert len(json.loads((output / "run.json").read_text())["cases"]) == len(ODD_NAMES)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_label_map_replaces_a_link_and_never_what_it_points_to(tmp_path, body, stand_in_weights):
+    import SimpleITK as sitk
+
+    (tmp_path / "scans").mkdir()
+    image = sitk.GetImageFromArray(body[0])
+    image.SetSpacing(body[2][::-1])
+    sitk.WriteImage(image, tmp_path / "scans" / "a.nii.gz")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "precious").write_text("keep me")
+    (tmp_path / "labels" / "a.nii.gz").symlink_to(tmp_path / "precious")
+    arguments = ["predict", "--input", str(tmp_path / "scans"), "--threads", "1"]
+    arguments += ["--output", str(tmp_path / "labels"), "--weights", str(stand_in_weights)]
+    assert main([*arguments, "--precision", "f32"]) == 0
+    assert (tmp_path / "precious").read_text() == "keep me"
+    assert not (tmp_path / "labels" / "a.nii.gz").is_symlink()

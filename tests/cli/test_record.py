@@ -1,0 +1,254 @@
+"""Nothing finished is lost, whatever ends the batch."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from app.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def scans(tmp_path, body):
+    """Give an input folder with three scans."""
+    hu, _, spacing_mm = body
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in "abc":
+        image = sitk.GetImageFromArray(hu)
+        image.SetSpacing(spacing_mm[::-1])
+        sitk.WriteImage(image, folder / f"{name}_0000.nii.gz")
+    return folder
+
+
+def arguments(scans, output, weights, *more):
+    fixed = ["predict", "--input", str(scans), "--output", str(output)]
+    return [*fixed, "--weights", str(weights), "--threads", "1", "--precision", "f32", *more]
+
+
+def record_of(output):
+    return json.loads((output / "run.json").read_text())
+
+
+def untouched(path):
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_ino, path.read_bytes()
+
+
+def start(scans, output, weights, *more):
+    """Start a batch whose second case stops in the middle of a call that Python cannot leave."""
+    program = (
+        "import ctypes, sys\n"
+        "from pathlib import Path\n"
+        "import app.cli.batch as batch\n"
+        "from app.cli.main import main\n"
+        "from app.imaging.io import atomic_path\n"
+        "segment = batch.segment_scan\n"
+        "def stuck(scan_path, label_path, cascade, **options):\n"
+        "    if not scan_path.name.startswith('b'):\n"
+        "        return segment(scan_path, label_path, cascade, **options)\n"
+        "    with atomic_path(label_path) as partial:\n"
+        "        partial.write_bytes(b'half a label map')\n"
+        "        print('stuck', flush=True)\n"
+        "        while True: ctypes.CDLL(None).sleep(600)\n"  # one call, as a patch is
+        "batch.segment_scan = stuck\n"
+        f"sys.exit(main({arguments(scans, output, weights, *more)!r}))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with process.stdout:
+        assert any(line.startswith("stuck") for line in process.stdout)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_batch_with_its_record_written(scans, tmp_path, stand_in_weights, number):
+    output = tmp_path / "labels"
+    process = start(scans, output, stand_in_weights)
+    process.send_signal(number)
+    assert process.wait(timeout=5) == 128 + number  # the promise: within 5 s
+    record = record_of(output)
+    assert record["ended_by"] == number.name
+    assert [case["name"] for case in record["cases"]] == ["a"]
+    tables = {"labels.json", "labels.ctbl"}
+    assert {path.name for path in output.iterdir()} == {"a.nii.gz", "run.json"} | tables
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_resume_finishes_what_was_ended_and_touches_nothing_finished(
+    scans, tmp_path, stand_in_weights, number, capsys
+):
+    output = tmp_path / "labels"
+    process = start(scans, output, stand_in_weights)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    before = untouched(output / "a.nii.gz")
+    assert main(arguments(scans, output, stand_in_weights, "--resume")) == 0
+    assert untouched(output / "a.nii.gz") == before
+    record = record_of(output)
+    assert "ended_by" not in record
+    assert [(case["name"], case["status"]) for case in record["cases"]] == [
+        ("a", "ok"),
+        ("b", "ok"),
+        ("c", "ok"),
+    ]
+    assert (output / "b.nii.gz").read_bytes() == (output / "a.nii.gz").read_bytes()
+    assert "1 of them finished before" in capsys.readouterr().out
+
+
+@pytest.fixture
+def finished(scans, tmp_path, stand_in_weights):
+    output = tmp_path / "labels"
+    assert main(arguments(scans, output, stand_in_weights)) == 0
+    return output
+
+
+def test_resume_does_again_what_is_damaged_missing_or_new(scans, finished, stand_in_weights):
+    kept = untouched(finished / "c.nii.gz")
+    content = (finished / "a.nii.gz").read_bytes()
+    (finished / "a.nii.gz").write_bytes(content[:-1])
+    scan = sitk.ReadImage(scans / "b_0000.nii.gz")
+    sitk.WriteImage(scan * 0 + 50, scans / "b_0000.nii.gz")  # plain tissue: no organs now
+    assert main(arguments(scans, finished, stand_in_weights, "--resume")) == 0
+    assert (finished / "a.nii.gz").read_bytes() == content
+    assert not sitk.GetArrayFromImage(sitk.ReadImage(finished / "b.nii.gz")).any()
+    assert untouched(finished / "c.nii.gz") == kept
+
+
+def test_without_resume_everything_is_done_again(scans, finished, stand_in_weights):
+    before = untouched(finished / "a.nii.gz")
+    assert main(arguments(scans, finished, stand_in_weights)) == 0
+    after = untouched(finished / "a.nii.gz")
+    assert after[2] == before[2]
+    assert after[:2] != before[:2]
+
+
+def test_record_that_cannot_be_read_is_wrong_use(scans, finished, stand_in_weights, capsys):
+    (finished / "run.json").write_text("{")
+    assert main(arguments(scans, finished, stand_in_weights, "--resume")) == 2
+    assert "without --resume" in capsys.readouterr().err
+
+
+def test_scan_that_changes_while_it_is_read_has_no_label_map(
+    scans, tmp_path, stand_in_weights, monkeypatch
+):
+    from app.cli import batch
+
+    segment_scan = batch.segment_scan
+
+    def growing(scan_path, label_path, cascade, **options):
+        report = segment_scan(scan_path, label_path, cascade, **options)
+        if scan_path.name.startswith("b"):
+            with scan_path.open("ab") as stream:
+                stream.write(b"more")
+        return report
+
+    monkeypatch.setattr(batch, "segment_scan", growing)
+    assert main(arguments(scans, tmp_path / "labels", stand_in_weights)) == 1
+    cases = record_of(tmp_path / "labels")["cases"]
+    assert [case["status"] for case in cases] == ["ok", "failed", "ok"]
+    assert "changed while it was being read" in cases[1]["error"]
+    assert not (tmp_path / "labels" / "b.nii.gz").exists()
+
+
+def test_output_folder_that_vanishes_fails_the_cases_and_nothing_else(
+    scans, tmp_path, stand_in_weights, monkeypatch, capsys
+):
+    from app.cli import batch
+
+    segment_scan = batch.segment_scan
+
+    def removing(scan_path, label_path, cascade, **options):
+        if scan_path.name.startswith("b"):
+            shutil.rmtree(label_path.parent)
+        return segment_scan(scan_path, label_path, cascade, **options)
+
+    monkeypatch.setattr(batch, "segment_scan", removing)
+    output = tmp_path / "labels"
+    assert main(arguments(scans, output, stand_in_weights)) == 1
+    assert not output.exists()
+    assert "run.json: cannot be written" in capsys.readouterr().err
+
+
+def test_full_disk_leaves_no_half_label_map(scans, tmp_path, stand_in_weights):
+    # A limit on the size of files is met by the same error path as a full disk.
+    output = tmp_path / "labels"
+    program = (
+        "import resource, signal, sys\n"
+        "from app.cli.main import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\n"
+        f"sys.exit(main({arguments(scans, output, stand_in_weights)!r}))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.returncode == 1, finished.stderr
+    assert list(output.iterdir()) == []
+    assert "cannot be written" in finished.stdout
+
+
+def fill(path):
+    """Write until the file system has no room left."""
+    with path.open("wb", buffering=0) as stream, suppress(OSError):
+        while stream.write(b"x" * 4096):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_full_file_system_keeps_what_was_finished(scans, tmp_path, stand_in_weights):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        assert main(arguments(scans / "a_0000.nii.gz", disk, stand_in_weights)) == 0
+        before = untouched(disk / "a.nii.gz")
+        fill(disk / "filler")
+        assert main(arguments(scans, disk, stand_in_weights, "--resume")) == 1
+        assert untouched(disk / "a.nii.gz") == before
+        assert not [path for path in disk.iterdir() if path.name.startswith(".partial")]
+        # The record could not be written either: that of the first run still stands.
+        assert [case["name"] for case in record_of(disk)["cases"]] == ["a"]
+        (disk / "filler").unlink()
+        assert main(arguments(scans, disk, stand_in_weights, "--resume")) == 0
+        assert untouched(disk / "a.nii.gz") == before
+        assert len(record_of(disk)["cases"]) == 3
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_kills_at_any_moment_leave_whole_files_or_none(scans, tmp_path, stand_in_weights):
+    """Kill a batch again and again, each time a little later, until one run gets through."""
+    output = tmp_path / "labels"
+    expected = tmp_path / "expected"
+    assert main(arguments(scans, expected, stand_in_weights)) == 0
+    command = [sys.executable, "-m", "app", *arguments(scans, output, stand_in_weights, "--resume")]
+    process, patience_s = None, 0.5
+    while process is None or process.returncode != 0:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            patience_s *= 1.6
+        for path in output.glob("*.nii.gz") if output.exists() else []:
+            assert path.read_bytes() == (expected / path.name).read_bytes()
+        if (output / "run.json").exists():
+            record_of(output)
+    assert {case["status"] for case in record_of(output)["cases"]} == {"ok"}
+    assert {path.name for path in output.iterdir()} == {path.name for path in expected.iterdir()}

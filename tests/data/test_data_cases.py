@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from own_data import write_case, write_image
+
+from app.data.cases import find_cases, read_case, read_cases, split_cases, write_cases
+from app.errors import InputError, UsageError
+from app.labels import CLASS_NAMES
+
+
+def refusals(refused):
+    return {one.path.name: one.reason for one in refused}
+
+
+def test_a_scan_and_its_label_map_are_one_case(tmp_path):
+    scan, labels = write_case(tmp_path, "a")
+
+    (case,), refused = find_cases(tmp_path)
+
+    assert (case.name, refused) == ("a", [])
+    assert case.labeled.all()
+    read_scan, read_labels = read_case(case)
+    np.testing.assert_array_equal(read_scan.array, scan)
+    np.testing.assert_array_equal(read_labels.array, labels)
+
+
+def test_what_cannot_be_trained_on_is_refused_with_its_reason(tmp_path):
+    write_case(tmp_path, "good")
+    write_case(tmp_path, "shifted", origin_xyz=(0.0, 2.0, 0.0))
+    write_case(tmp_path, "fourteen", organs=(1, 14))
+    write_case(tmp_path, "lonely_scan")
+    (tmp_path / "labelsTr" / "lonely_scan.nii.gz").unlink()
+    write_case(tmp_path, "lonely_labels")
+    (tmp_path / "imagesTr" / "lonely_labels_0000.nii.gz").unlink()
+    write_case(tmp_path, "short")
+    write_image(tmp_path / "labelsTr" / "short.nii.gz", np.zeros((11, 14, 16), np.uint8))
+
+    cases, refused = find_cases(tmp_path)
+
+    assert [case.name for case in cases] == ["good"]
+    reasons = refusals(refused)
+    assert "2 mm apart" in reasons["shifted.nii.gz"]
+    assert "values from 0 to 14" in reasons["fourteen.nii.gz"]
+    assert reasons["lonely_scan_0000.nii.gz"] == "no label map of this name"
+    assert reasons["lonely_labels.nii.gz"] == "no scan of this name"
+    assert "(11, 14, 16)" in reasons["short.nii.gz"]
+    assert len(refused) == 5
+
+
+def test_one_grid_stored_in_two_orders_is_one_grid(tmp_path):
+    _, labels = write_case(tmp_path, "a")
+    image = sitk.ReadImage(str(tmp_path / "labelsTr" / "a.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(image, "RAI"), str(tmp_path / "labelsTr" / "a.nii.gz"))
+
+    (case,), _ = find_cases(tmp_path)
+
+    np.testing.assert_array_equal(read_case(case)[1].array, labels)
+
+
+def test_pseudo_labels_fill_in_only_where_there_are_no_labels(tmp_path):
+    write_case(tmp_path, "a")
+    write_case(tmp_path, "b")
+    pseudo = tmp_path / "pseudo"
+    for name in ("a", "b"):
+        write_image(pseudo / f"{name}.nii.gz", np.ones((12, 14, 16), np.uint8))
+    (tmp_path / "labelsTr" / "b.nii.gz").unlink()
+
+    cases, _ = find_cases(tmp_path, pseudo_labels=pseudo)
+
+    assert [case.labels_path.parent.name for case in cases] == ["labelsTr", "pseudo"]
+
+
+def test_labeled_organs_come_from_the_data_set_or_from_the_command(tmp_path):
+    write_case(tmp_path, "a", organs=(1,))
+    write_case(tmp_path, "b", organs=(1, 2))
+    listed = {"labeled_organs": {"a": ["liver"], "default": ["liver", "right_kidney"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+
+    cases, _ = find_cases(tmp_path)
+    known = [[CLASS_NAMES[value] for value in np.flatnonzero(case.labeled)] for case in cases]
+    assert known == [["background", "liver"], ["background", "liver", "right_kidney"]]
+
+    cases, refused = find_cases(tmp_path, labeled_organs=["liver"])
+    assert [case.name for case in cases] == ["a"]
+    assert "right_kidney" in refusals(refused)["b.nii.gz"]
+
+
+def test_an_organ_that_does_not_exist_is_wrong_use(tmp_path):
+    write_case(tmp_path, "a")
+
+    with pytest.raises(UsageError, match="lung"):
+        find_cases(tmp_path, labeled_organs=["lung"])
+
+
+def test_every_case_is_held_out_in_one_fold(tmp_path):
+    for name in "abcde":
+        write_case(tmp_path, name)
+    cases, _ = find_cases(tmp_path)
+
+    held_out = [
+        [case.name for case in split_cases(cases, [], fold=fold, num_folds=3).held_out]
+        for fold in range(3)
+    ]
+
+    assert held_out == [["a", "d"], ["b", "e"], ["c"]]
+    whole = split_cases(cases, [], fold=0, num_folds=1)
+    assert (len(whole.train), len(whole.held_out)) == (5, 0)
+
+
+def test_the_split_is_read_back_as_it_was_written(tmp_path):
+    for name in "abc":
+        write_case(tmp_path, name)
+    write_case(tmp_path, "d", organs=(14,))
+    found = split_cases(*find_cases(tmp_path), fold=1, num_folds=2)
+
+    write_cases(found, tmp_path / "data.json")
+
+    assert read_cases(tmp_path / "data.json") == found
+    (tmp_path / "data.json").write_text("{}")
+    with pytest.raises(InputError, match=r"data\.json"):
+        read_cases(tmp_path / "data.json")
+
+
+def test_nothing_to_train_on_names_what_was_refused(tmp_path):
+    write_case(tmp_path, "a", organs=(99,))
+
+    with pytest.raises(UsageError, match="values from 0 to 99"):
+        split_cases(*find_cases(tmp_path), fold=0, num_folds=5)

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from own_data import write_image
+
+from app.cli.main import main
+from app.data.refinement import refine_folder
+from app.errors import UsageError
+from app.evaluation.pairs import read_label_map
+from app.imaging.io import read_scan
+
+SHAPE = (10, 12, 14)
+
+
+def write_pair(folder, name="a", **geometry):
+    """A label map with half a liver, and a prediction with all of it."""
+    liver = np.zeros(SHAPE, np.uint8)
+    liver[2:9, 2:10, 2:12] = 1
+    half = liver.copy()
+    half[5:] = 0
+    write_image(folder / "labels" / f"{name}.nii.gz", half)
+    write_image(folder / "predictions" / f"{name}.nii.gz", liver, **geometry)
+    return half, liver
+
+
+def refine(folder, rule="published", **more):
+    outcomes = refine_folder(
+        folder / "labels", folder / "predictions", folder / "out", rule=rule, **more
+    )
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+@pytest.mark.parametrize("rule", ["published", "plausible"])
+def test_a_label_map_is_completed_from_its_prediction(tmp_path, rule):
+    half, liver = write_pair(tmp_path)
+
+    outcomes = refine(tmp_path, rule)
+
+    refined = read_scan(tmp_path / "out" / "a.nii.gz")[0].array
+    np.testing.assert_array_equal(refined, liver)
+    assert outcomes["a"].problem == ""
+    assert outcomes["a"].changed == pytest.approx(1 - np.count_nonzero(half) / liver.sum())
+
+
+def test_files_in_two_orientations_are_laid_over_each_other(tmp_path):
+    _, liver = write_pair(tmp_path)
+    path = tmp_path / "labels" / "a.nii.gz"
+    sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "RAI"), str(path))
+
+    refine(tmp_path)
+
+    np.testing.assert_array_equal(read_scan(tmp_path / "out" / "a.nii.gz")[0].array, liver)
+    # The refined label map lies as the given one did.
+    given, refined = (
+        read_label_map(folder / "a.nii.gz") for folder in (path.parent, tmp_path / "out")
+    )
+    assert refined.source.orientation == given.source.orientation
+
+
+def test_a_scan_without_a_label_map_gets_its_prediction(tmp_path):
+    _, liver = write_pair(tmp_path)
+    (tmp_path / "labels" / "a.nii.gz").unlink()
+
+    assert refine(tmp_path)["a"].changed == 1.0
+    np.testing.assert_array_equal(read_scan(tmp_path / "out" / "a.nii.gz")[0].array, liver)
+
+
+def test_a_label_map_without_a_prediction_is_not_lost(tmp_path):
+    write_pair(tmp_path, "a")
+    half, _ = write_pair(tmp_path, "b")
+    (tmp_path / "predictions" / "b.nii.gz").unlink()
+
+    assert refine(tmp_path)["b"].changed == 0.0
+    np.testing.assert_array_equal(read_scan(tmp_path / "out" / "b.nii.gz")[0].array, half)
+
+
+def test_folders_without_a_name_in_common_are_wrong_use(tmp_path):
+    write_pair(tmp_path, "a")
+    (tmp_path / "predictions" / "a.nii.gz").rename(tmp_path / "predictions" / "b.nii.gz")
+
+    with pytest.raises(UsageError, match="in common"):
+        refine(tmp_path)
+
+
+def test_what_cannot_be_refined_is_named_and_the_others_go_on(tmp_path):
+    write_pair(tmp_path, "good")
+    write_pair(tmp_path, "moved", origin_xyz=(5.0, 0.0, 0.0))
+
+    outcomes = refine(tmp_path)
+
+    assert "5 mm" in outcomes["moved"].problem
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+
+
+def test_confidence_is_read_in_percent(tmp_path):
+    half, liver = write_pair(tmp_path)
+    confidence = tmp_path / "confidence"
+    write_image(confidence / "a.nii.gz", np.full(SHAPE, 40, np.uint8))
+    assert refine(tmp_path, "plausible", confidence=confidence)["a"].changed == 0
+
+    write_image(confidence / "a.nii.gz", np.full(SHAPE, 80, np.uint8))
+    assert refine(tmp_path, "plausible", confidence=confidence)["a"].changed > 0
+
+    write_image(confidence / "a.nii.gz", np.full(SHAPE, 255, np.uint8))
+    assert "0 to 100" in refine(tmp_path, "plausible", confidence=confidence)["a"].problem
+
+
+def test_no_input_is_written_over(tmp_path):
+    write_pair(tmp_path)
+
+    with pytest.raises(UsageError, match="folder of its own"):
+        list(
+            refine_folder(
+                tmp_path / "labels", tmp_path / "predictions", tmp_path / "labels",
+                rule="published",
+            )
+        )  # fmt: skip
+
+
+def test_the_command_refines_measures_and_says_what_it_needs(tmp_path, capsys):
+    write_pair(tmp_path)
+    words = ["refine", "--labels", str(tmp_path / "labels"), "--rule", "published"]
+
+    assert main(words) == 2
+    assert "belong together" in capsys.readouterr().err
+    words += ["--predictions", str(tmp_path / "predictions"), "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "changed" in capsys.readouterr().out
+
+
+def test_the_trial_compares_all_rules_on_all_faults(tmp_path, capsys):
+    body = np.zeros((30, 36, 48), np.uint8)
+    body[8:24, 6:26, 4:20], body[10:20, 18:30, 36:44], body[:, 24:29, 25:29] = 1, 3, 5
+    body[3:10, 24:32, 8:14], body[3:10, 24:32, 34:40] = 2, 13
+    write_image(tmp_path / "a.nii.gz", body)
+
+    assert main(["refine", "--measure", str(tmp_path)]) == 0
+
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
+    table = {row[1].strip(): [float(cell.split()[0]) for cell in row[2:-1]] for row in rows[2:]}
+    assert set(table) == {
+        "unbroken", "slices dropped", "parts cut off", "organs swapped", "false blobs", "all four",
+    }  # fmt: skip
+    before, prediction, published, plausible, _ = table["unbroken"]
+    assert before == 1.0 > published > prediction
+    assert plausible > 0.9
+    assert table["all four"][0] < 0.95

@@ -1,0 +1,92 @@
+import base64
+import gzip
+import hashlib
+import json
+import re
+from importlib import resources
+
+import numpy as np
+import SimpleITK as sitk
+
+from app.report.page import viewer_program
+from app.report.writer import ReportWriter, center_of
+
+# Of dist/niivue.umd.js in @niivue/niivue 0.69.0, as the npm registry serves it.
+VIEWER_SHA256 = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"
+
+
+def page_of(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def data_of(page):
+    return json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_viewer_is_the_published_one_and_its_license_comes_along(report_folder):
+    assert hashlib.sha256(viewer_program().encode("utf-8")).hexdigest() == VIEWER_SHA256
+    page = page_of(report_folder)
+    for holder in ("2021, Niivue", "Trevor Manz", "Arjun Barrett", "RII-UTHSCSA"):
+        assert f"Copyright (c) {holder}" in page or holder in page
+    packed = resources.files("app.report").joinpath("assets", "niivue.umd.js.gz")
+    assert len(packed.read_bytes()) < 1_000_000
+
+
+def test_page_refers_to_nothing_outside_itself(report_folder):
+    markup = page_of(report_folder).replace(viewer_program(), "")
+    sources = re.findall(r'\b(?:src|href)="([^"]{1,40})', markup)
+    assert sources
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "default-src 'none'" in markup
+
+
+def test_names_and_errors_cannot_break_the_page(report_folder):
+    page = page_of(report_folder)
+    assert "b &amp; co" in page
+    assert "cut &lt;short&gt;" in page
+    assert [case["name"] for case in data_of(page)["cases"]] == ["b & co", "<i>a", "c"]
+
+
+def test_table_tells_without_the_viewer_what_was_found(report_folder):
+    table = re.search(r"<tbody>(.*?)</tbody>", page_of(report_folder), re.DOTALL)[1]
+    first, second, third = re.findall(r"<tr .*?</tr>", table, re.DOTALL)
+    assert 'data-status="look"' in first
+    assert "the liver may be cut off" in first
+    assert ">12.5<" in first
+    assert ">19<" in first  # 8 x 10 x 8 voxels of 30 mm3 are 19.2 ml
+    assert 'data-status="ok"' in second
+    assert 'data-status="failed"' in third
+
+
+def test_viewers_voxels_are_the_copy_of_the_scan(report_folder, tmp_path):
+    page = page_of(report_folder)
+    for name, most in (("scan", 255), ("labels", 3)):
+        packed = base64.b64decode(
+            re.search(rf'id="{name}-0">([^<]*)</script>', page)[1], validate=True
+        )
+        assert gzip.decompress(packed)
+        (tmp_path / f"{name}.nii.gz").write_bytes(packed)
+        image = sitk.ReadImage(str(tmp_path / f"{name}.nii.gz"))
+        assert image.GetPixelID() == sitk.sitkUInt8
+        assert image.GetSpacing() == (3.0, 2.5, 4.0)
+        assert sitk.GetArrayFromImage(image).max() <= most
+
+
+def test_viewer_counts_from_left_back_and_feet():
+    labels = np.zeros((10, 20, 4), np.uint8)
+    labels[7, 4, 0] = 1  # upper, front, right
+    assert center_of(labels) == (0.875, 0.775, 0.75)
+    assert center_of(0 * labels) == (0.5, 0.5, 0.5)
+
+
+def test_beyond_its_size_a_page_keeps_the_table_only(report_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.report.writer.MOST_PAGE_BYTES", 100)
+    entry = {"name": "large", "status": "ok"}
+    with ReportWriter(tmp_path) as report:
+        report.add(entry, report_folder / "a.nii.gz", report_folder / "a.nii.gz")
+        report.write({})
+    page = page_of(tmp_path)
+    assert "large" in page
+    assert data_of(page)["cases"][0]["viewable"] is False
+    assert 'id="scan-0"' not in page
+    assert {path.name for path in tmp_path.iterdir()} == {"large.png", "report.html"}

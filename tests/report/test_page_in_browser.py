@@ -1,0 +1,164 @@
+"""The page in a real browser, opened from a file, with the viewer drawing on WebGL."""
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: apt-get install chromium (or your system's way)"
+)
+
+# WebGL 2 on the processor, and no word to the network.
+OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --use-gl=angle --use-angle=swiftshader "
+    "--enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PATIENCE_MS = 240_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, report_folder):
+    """Give the page with its first case on screen; any error of its program fails the test."""
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((report_folder / "report.html").as_uri())
+    on_screen(page, "b & co")
+    yield page
+    context.close()
+    assert not errors
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+
+
+def on_screen(page, case):
+    page.wait_for_function(
+        "name => document.querySelector('#planes').dataset.case === name", arg=case
+    )
+
+
+def pixels(page, viewer):
+    """Draw one of the page's two canvases now and give what is on it."""
+    drawn = page.evaluate(
+        f"""() => {{
+            {viewer}.drawScene();
+            const copy = document.createElement("canvas");
+            [copy.width, copy.height] = [{viewer}.canvas.width, {viewer}.canvas.height];
+            copy.getContext("2d").drawImage({viewer}.canvas, 0, 0);
+            return copy.toDataURL("image/png").split(",")[1];
+        }}"""
+    )
+    image = Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")
+    return np.asarray(image).astype(int)
+
+
+def reddish(image):
+    """Count pixels of the liver's hue; the spleen's has twice as much blue as green."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    return int(
+        ((red > 1.25 * green) & (red > 1.25 * blue) & (red > 60) & (blue < 1.5 * green)).sum()
+    )
+
+
+def test_opens_and_draws_planes_and_surfaces(page):
+    assert page.locator("#message").is_hidden()
+    planes = pixels(page, "slices")
+    assert reddish(planes) > 500  # the liver
+    assert (planes.min(axis=-1) > 100).sum() > 500  # the body
+    assert reddish(pixels(page, "surfaces")) > 200
+    assert "HU" in page.inner_text("#value")
+
+
+def test_keys_scroll_through_the_slices(page):
+    place = page.inner_text("#place")
+    before = pixels(page, "slices")
+    page.focus("#planes")
+    for _ in range(5):
+        page.keyboard.press("ArrowUp")
+    page.wait_for_function("old => document.querySelector('#place').textContent !== old", arg=place)
+    axial = int(place.split()[1].split("/")[0])
+    assert page.inner_text("#place").startswith(f"axial {axial + 5}/20")
+    assert (pixels(page, "slices") != before).any()
+
+
+def test_wheel_scrolls_through_the_slices(page):
+    place = page.inner_text("#place")
+    left, top, width, height = page.evaluate("[...slices.screenSlices[0].leftTopWidthHeight]")
+    share = page.evaluate("planes.clientWidth / planes.width")
+    middle = {"x": share * (left + width / 2), "y": share * (top + height / 2)}
+    page.locator("#planes").hover(position=middle)
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("old => document.querySelector('#place').textContent !== old", arg=place)
+
+
+def test_an_organ_can_be_hidden_and_shown(page):
+    with_liver, surface = reddish(pixels(page, "slices")), reddish(pixels(page, "surfaces"))
+    page.uncheck("#organ-1")
+    assert reddish(pixels(page, "slices")) < with_liver / 10
+    assert reddish(pixels(page, "surfaces")) < surface / 10
+    page.click("#all-organs")
+    assert page.is_checked("#organ-1")
+    assert reddish(pixels(page, "slices")) == pytest.approx(with_liver, rel=0.05)
+
+
+def test_opacity_fades_the_organs(page):
+    before = reddish(pixels(page, "slices"))
+    page.fill("#opacity", "0")
+    assert page.inner_text("#opacity-value") == "0 %"
+    assert reddish(pixels(page, "slices")) < before / 10
+
+
+def test_a_name_in_the_table_opens_its_case(page):
+    page.click("button.name >> nth=1")
+    on_screen(page, "<i>a")
+    page.click("#previous")
+    on_screen(page, "b & co")
+
+
+def test_table_is_sorted_and_filtered(page):
+    def names():
+        cells = page.locator("#table tbody tr:not([hidden]) td:first-child").all()
+        return [cell.get_attribute("data-value") for cell in cells]
+
+    time = page.locator("#table thead button", has_text="Time")
+    time.click()
+    assert names() == ["<i>a", "b & co", "c"]  # 3.25 s, 12.5 s, none
+    time.click()
+    assert names() == ["b & co", "<i>a", "c"]
+    page.select_option("#status", "look")
+    assert names() == ["b & co"]
+    page.select_option("#status", "all")
+    page.fill("#search", "cut <short>")
+    assert names() == ["c"]
+    assert page.inner_text("#count") == "1 of 3 cases"
+
+
+def test_dark_and_light(page):
+    def brightness():
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in re.findall(r"\d+", color)[:3]) / 3
+
+    assert brightness() > 200
+    page.click("#theme")
+    assert brightness() < 60

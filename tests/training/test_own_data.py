@@ -1,0 +1,168 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from own_data import write_case, write_image
+
+from app.cli.main import main
+from app.config import LOCATE, SEGMENT
+from app.data.cases import read_cases
+from app.export.to_ir import open_checkpoint
+from app.synthesis.phantom import make_phantom
+from app.training.loop import CURVE_NAME, STATE_NAME
+from app.training.own_data import OwnData, settle_cases
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+[phase]
+spacing_mm = [14.0, 12.0, 13.0]
+patch_shape = [32, 32, 64]
+depths = [1, 1, 1, 1]
+[training]
+batch_size = 2
+patches_per_scan = 2
+log_every = 1
+checkpoint_every_s = 0.0
+"""
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Ten phantoms in the FLARE layout."""
+    folder = tmp_path_factory.mktemp("flare")
+    for seed in range(10):
+        scan, labels = make_phantom(shape=(36, 30, 40), spacing_mm=(12.0, 10.0, 9.0), seed=seed)
+        grid = {"spacing_xyz": (9.0, 10.0, 12.0)}
+        write_image(folder / "imagesTr" / f"p{seed}_0000.nii.gz", scan, **grid)
+        write_image(folder / "labelsTr" / f"p{seed}.nii.gz", labels, **grid)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def arguments(phase, data, output, config, *more):
+    return [
+        "train", "--phase", phase, "--data", str(data), "--output", str(output),
+        "--config", str(config), "--workers", "0", *more,
+    ]  # fmt: skip
+
+
+def steps_of(folder):
+    with (folder / CURVE_NAME).open() as file:
+        return [int(row[0]) for row in csv.reader(file)]
+
+
+@pytest.mark.parametrize("phase", ["locate", "segment"])
+def test_a_dry_run_on_ten_phantoms_leaves_all_that_a_run_should(phantoms, tmp_path, tiny, phase):
+    output = tmp_path / "run"
+    more = ["--steps", "3", "--validate-every", "2", "--seed", "5"]
+
+    assert main(arguments(phase, phantoms, output, tiny, *more)) == 0
+
+    cases = read_cases(output / "data.json")
+    assert [case.name for case in cases.held_out] == ["p0", "p5"]
+    assert len(cases.train) == 8
+    run = json.loads((output / "run.json").read_text())
+    assert run["seed"] == 5
+    assert run["phase"]["spacing_mm"] == [14, 12, 13]
+    assert {"commit", "training", "device"} <= set(run)
+    assert steps_of(output) == [1, 2, 3]
+    with (output / "validation.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "3"]
+    assert (output / "best.safetensors").exists()
+    assert list((output / "events").iterdir())
+    # What is left can be converted for use, on the grid it was trained on.
+    checkpoint = open_checkpoint(output)
+    assert checkpoint.config.spacing_mm == (14, 12, 13)
+    assert checkpoint.record["training"]["cases"] == [case.name for case in cases.train]
+
+
+def test_a_killed_run_goes_on_where_it_was(phantoms, tmp_path, tiny):
+    output = tmp_path / "run"
+    words = arguments("locate", phantoms, output, tiny, "--folds", "1", "--steps")
+    child = subprocess.Popen([sys.executable, "-m", "app", *words, "1000"], cwd=ROOT)
+    try:
+        until = time.monotonic() + 600
+        while not (output / STATE_NAME).exists():
+            assert child.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    done = max(steps_of(output))
+    data = (output / "data.json").read_text()
+
+    assert main([*words, str(done + 2)]) == 0
+
+    # One step at most is done twice: the one that was not saved yet.
+    again = steps_of(output)[steps_of(output).index(done) + 1 :]
+    assert again in ([done + 1, done + 2], [done, done + 1, done + 2])
+    assert (output / "data.json").read_text() == data
+
+
+def test_two_devices_train_one_network(tmp_path, tiny):
+    for name in "ab":
+        write_case(tmp_path / "data", name)
+    output = tmp_path / "run"
+    more = ["--steps", "2", "--folds", "1", "--devices", "2"]
+
+    assert main(arguments("locate", tmp_path / "data", output, tiny, *more)) == 0
+
+    assert steps_of(output) == [1, 2]
+    assert json.loads((output / "run.json").read_text())["processes"] == 2
+    assert (output / "checkpoint.safetensors").exists()
+
+
+def test_phase_one_passes_over_cases_of_which_not_all_is_known(tmp_path):
+    write_case(tmp_path, "whole")
+    write_case(tmp_path, "partly", organs=(1,))
+    listed = {"labeled_organs": {"partly": ["liver"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    data = OwnData(folder=tmp_path, num_folds=1)
+
+    for phase, names in ((LOCATE, ["whole"]), (SEGMENT, ["partly", "whole"])):
+        cases = settle_cases(data, phase, tmp_path / phase.name)
+        assert [case.name for case in cases.train] == names
+        assert len(cases.refused) == 2 - len(names)
+
+
+def test_a_run_does_not_go_on_with_another_grid(tmp_path, tiny, capsys):
+    write_case(tmp_path / "data", "a")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"phase": {"spacing_mm": [1, 2, 3]}}))
+
+    assert main(arguments("segment", tmp_path / "data", run, tiny, "--folds", "1")) == 2
+    assert "another grid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [("[phase]\nspaceing_mm = [1, 2, 3]", "spaceing_mm"), ("[fase]", "phase"), ("x", "TOML")],
+)
+def test_a_faulty_settings_file_is_named(tmp_path, text, finding, capsys):
+    path = tmp_path / "faulty.toml"
+    path.write_text(text)
+
+    assert main(arguments("locate", tmp_path, tmp_path / "run", path)) == 2
+    assert "faulty.toml" in (message := capsys.readouterr().err)
+    assert finding in message
+
+
+def test_patches_that_cannot_be_shared_among_scans_are_wrong_use(tmp_path, tiny, capsys):
+    tiny.write_text("[training]\npatches_per_scan = 4")
+
+    assert main(arguments("segment", tmp_path, tmp_path / "run", tiny, "--batch", "6")) == 2
+    assert "4 from each scan" in capsys.readouterr().err

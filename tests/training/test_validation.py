@@ -1,0 +1,91 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from app.config import LOCATE, SEGMENT
+from app.training.board import Board, draw_comparison
+from app.training.validation import (
+    BEST_NAME,
+    VALIDATION_NAME,
+    Validator,
+    mean_scores,
+    score_example,
+)
+
+
+class Bright(nn.Module):
+    """Finds an organ where the input is above a threshold."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(threshold))
+
+    def forward(self, images):
+        return torch.cat([self.threshold - images, images - self.threshold], dim=1)
+
+
+def example(labeled=range(14)):
+    label = torch.zeros(1, 40, 50, 60, dtype=torch.uint8)
+    label[0, 5:15, 10:30, 20:50] = 3
+    known = torch.zeros(14, dtype=torch.bool)
+    known[list(labeled)] = True
+    return {"image": label.float() - 1, "label": label, "labeled": known}
+
+
+def make(tmp_path, examples):
+    board = Board(tmp_path / "events")
+    return Validator(examples, LOCATE, tmp_path, device=torch.device("cpu"), board=board)
+
+
+def test_the_best_weights_are_kept_whatever_follows(tmp_path):
+    validate = make(tmp_path, [example()])
+
+    validate(Bright(1.5), 10)  # the organ is bright as 2, the rest dark as -1
+    best = (tmp_path / BEST_NAME).read_bytes()
+    validate(Bright(-5.0), 20)
+
+    assert (tmp_path / BEST_NAME).read_bytes() == best
+    with (tmp_path / VALIDATION_NAME).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["10", "20"]
+    assert float(rows[0]["mean"]) == 1.0
+    # All of 40 x 50 x 60 is found, 10 x 20 x 30 is wanted.
+    assert float(rows[1]["organs"]) == pytest.approx(2 * 6_000 / (6_000 + 120_000), abs=1e-4)
+    # A run that goes on knows what was best before.
+    assert make(tmp_path, []).best() == 1.0
+    assert any((tmp_path / "events").iterdir())
+
+
+def test_only_labeled_organs_are_scored():
+    found = np.zeros((40, 50, 60), np.uint8)
+    found[5:15, 10:30, 20:35] = 3  # half of it
+    found[20:30] = 1
+
+    assert score_example(example(labeled=(0, 3)), found, SEGMENT) == {
+        "spleen": pytest.approx(2 / 3)
+    }
+
+
+def test_organs_weigh_the_same_however_many_cases_have_them():
+    scores = [{"liver": 0.5, "spleen": float("nan")}, {"liver": 1.0}]
+
+    means = mean_scores(scores, SEGMENT)
+
+    assert means["liver"] == 0.75
+    assert np.isnan(means["spleen"])
+
+
+def test_the_picture_shows_the_reference_above_the_prediction():
+    label = np.asarray(example()["label"][0])
+    phase = SEGMENT
+    image = np.zeros(label.shape, np.float32)
+
+    picture = draw_comparison(image, label, np.zeros_like(label), phase)
+
+    colored = (picture.max(axis=2).astype(int) - picture.min(axis=2) > 20).any(axis=1)
+    half = len(colored) // 2
+    assert colored[:half].any()
+    assert not colored[half:].any()
