@@ -36,7 +36,7 @@ def test_image_gives_the_labels_that_its_file_gives(segmenter, image, cascade, t
     assert report.volumes_ml == expected.volumes_ml
     assert report.organs == expected.organs
     assert report.box == expected.box
-    assert set(report.seconds) == {"locate", "segment", "restore", "measure"}
+    assert set(report.seconds) == {"locate", "segment", "restore", "check", "measure"}
 
 
 def test_array_with_its_grid_gives_what_the_image_gives(segmenter, image):

@@ -92,7 +92,7 @@ def test_predict_tells_machines_each_step(tmp_path, body, stand_in_weights, caps
     assert main(["predict", *arguments]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     steps = list(dict.fromkeys(one["step"] for one in told))
-    assert steps == ["read", "locate", "segment", "restore", "write", "done"]
+    assert steps == ["read", "locate", "segment", "restore", "check", "write", "done"]
     assert sum(one["step"] == "segment" for one in told) > 2  # after each patch
     assert told[-1]["fraction"] == 1
     assert told[-1]["status"] == "ok"
