@@ -62,7 +62,9 @@ def test_pictures_and_page_are_made_in_the_container(run_container, folders):
     inputs, outputs = folders
     finished = run_container(*mounts(inputs, outputs), command=("--preview",))
     assert_segmented(finished, inputs, outputs)
-    expected = {"body.nii.gz", "body.png", "report.html", "run.json"}
+    expected = {
+        "body.nii.gz", "body.png", "labels.ctbl", "labels.json", "report.html", "run.json"
+    }  # fmt: skip
     assert {path.name for path in outputs.iterdir()} == expected
 
 
