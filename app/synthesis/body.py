@@ -14,7 +14,7 @@ from app.imaging.geometry import BoolVolume, FloatVolume, IndexZYX, LabelVolume,
 from app.synthesis.couch import add_arms, add_couch
 from app.synthesis.fields import smooth_noise
 from app.synthesis.fit import Warp, find_landmarks, fit_warp, warp_labels
-from app.synthesis.interior import fill_organs
+from app.synthesis.interior import beside, fill_organs
 from app.synthesis.lungs import fit_lungs
 from app.synthesis.organs import FineGrid, continue_cut_organs, sample, smooth_organs
 from app.synthesis.template import Template, distance_mm
@@ -273,15 +273,5 @@ def _clothe(tissues: LabelVolume, outside: FloatVolume, grid: FineGrid) -> None:
     # Template muscle that sticks out of the smoothed trunk is fat with strands.
     tissues[(tissues == Tissue.MUSCLE) & (above_muscle > 3.0)] = Tissue.FAT
     air = above_skin > 0
-    tissues[(above_skin > -_SKIN_MM) | _beside(air)] = Tissue.SKIN
+    tissues[(above_skin > -_SKIN_MM) | beside(air)] = Tissue.SKIN
     tissues[air] = Tissue.AIR
-
-
-def _beside(mask: BoolVolume) -> BoolVolume:
-    """Mark the voxels that share an in-plane face with a mask, and the mask's own."""
-    near = mask.copy()
-    near[:, 1:] |= mask[:, :-1]
-    near[:, :-1] |= mask[:, 1:]
-    near[:, :, 1:] |= mask[:, :, :-1]
-    near[:, :, :-1] |= mask[:, :, 1:]
-    return near

@@ -20,6 +20,16 @@ def depth_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> npt.NDArray[np.float32
     return inner
 
 
+def beside(mask: BoolVolume) -> BoolVolume:
+    """Mark the voxels that share an in-plane face with a mask, and the mask's own."""
+    near = mask.copy()
+    near[:, 1:] |= mask[:, :-1]
+    near[:, :-1] |= mask[:, 1:]
+    near[:, :, 1:] |= mask[:, :, :-1]
+    near[:, :, :-1] |= mask[:, :, 1:]
+    return near
+
+
 def fill_organs(tissues: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator) -> None:
     """Give the organs their inner parts, in place.
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
 from app.synthesis.fields import smooth_noise
+from app.synthesis.interior import beside
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
 REMOVED_SHARE = {
@@ -60,6 +61,13 @@ _LESION_SITES = (
 """Organs that lesions are found in; the liver counts twice."""
 
 
+def _marks(kinds: Iterable[Tissue]) -> npt.NDArray[np.bool_]:
+    """Make a table that is true at the values of some tissues."""
+    table = np.zeros(256, bool)
+    table[list(kinds)] = True
+    return table
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A piece of a body about to be scanned.
@@ -84,9 +92,7 @@ class Scene:
 
     def where(self, kinds: Iterable[Tissue]) -> BoolVolume:
         """Mark the voxels of some tissues."""
-        table = np.zeros(256, bool)
-        table[list(kinds)] = True
-        marked: BoolVolume = table[self.tissues]
+        marked: BoolVolume = _marks(kinds)[self.tissues]
         return marked
 
     def turn(self, mask: BoolVolume, tissue: Tissue) -> None:
@@ -118,9 +124,7 @@ class Scene:
         """Choose a voxel of some tissues; None where the scene has none."""
         # Every third voxel along each axis tells as well where a tissue lies.
         thinned = self.tissues[::3, ::3, ::3]
-        table = np.zeros(256, bool)
-        table[list(kinds)] = True
-        found = np.flatnonzero(table[thinned])
+        found = np.flatnonzero(_marks(kinds)[thinned])
         if not len(found):
             return None
         chosen = np.unravel_index(int(self.rng.choice(found)), thinned.shape)
@@ -177,7 +181,7 @@ def distend_bowel(scene: Scene) -> None:
     # What was the wall between loops is inside the larger one.
     inside = grown | (bowel & (scene.crowding(bowel | grown, 9.0) > 0.9))
     scene.tissues[inside] = contents[inside]
-    scene.turn(_border(bowel | grown) & grown, Tissue.COLON_WALL)
+    scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
 
 
 def add_loops(scene: Scene) -> None:
@@ -268,20 +272,10 @@ def add_lesions(scene: Scene) -> None:
         scene.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
 
 
-def _border(mask: BoolVolume) -> BoolVolume:
-    """Mark the voxels of a mask that have an in-plane neighbor outside."""
-    inner = mask.copy()
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    inner[:, :, 1:] &= mask[:, :, :-1]
-    inner[:, :, :-1] &= mask[:, :, 1:]
-    border: BoolVolume = mask & ~inner
-    return border
-
-
 def calcify(scene: Scene) -> None:
     """Lay plaques of lime into the wall of the aorta and its branches."""
-    wall = _border(scene.where((Tissue.AORTA, Tissue.ARTERY)))
+    vessels = scene.where((Tissue.AORTA, Tissue.ARTERY))
+    wall = vessels & beside(~vessels)
     scene.turn(wall & (scene.noise(9.0) > scene.rng.uniform(0.7, 1.8)), Tissue.CALCIFICATION)
 
 
