@@ -164,10 +164,37 @@ def _draw_contents(scene: Scene) -> list[Tissue]:
     return kinds[: int(scene.rng.integers(1, len(kinds) + 1))]
 
 
+def _let_gas_rise(scene: Scene, contents: LabelVolume, bowel: BoolVolume) -> None:
+    """Put gas above a fluid level and take it from below, in place.
+
+    Without this a flat level under gas would be a sign of the stomach alone, and wide
+    loops of colon have one as well.
+    """
+    rows = np.flatnonzero(bowel.any((0, 2)))
+    if not len(rows):
+        return
+    num_z, num_y, num_x = contents.shape
+    level = rows[0] + scene.rng.uniform(-0.1, 1.0) * (rows[-1] - rows[0])
+    # Rounded, so that it is flat within a loop and another in the next one.
+    node_mm = scene.rng.uniform(50.0, 120.0)
+    steps = smooth_noise((num_z, 1, num_x), scene.spacing_mm, node_mm, scene.rng).round()
+    level_of_loop = level + steps * (scene.rng.uniform(0.0, 25.0) / scene.spacing_mm[1])
+    contents[contents == Tissue.BOWEL_GAS] = Tissue.BOWEL_CONTENT
+    contents[np.arange(num_y)[:, None] < level_of_loop] = Tissue.BOWEL_GAS
+
+
+def _fill(scene: Scene, bowel: BoolVolume, node_mm: float) -> LabelVolume:
+    """Draw what lies in the bowel: pieces of about the given size, or gas above fluid."""
+    contents = _cells(scene, node_mm, _draw_contents(scene))
+    if scene.rng.random() < 0.45:
+        _let_gas_rise(scene, contents, bowel)
+    return contents
+
+
 def refill_bowel(scene: Scene) -> None:
     """Give colon and small bowel other contents than the body was built with."""
     lumen = scene.where((Tissue.STOOL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_GAS))
-    contents = _cells(scene, scene.rng.uniform(18.0, 50.0), _draw_contents(scene))
+    contents = _fill(scene, lumen, scene.rng.uniform(18.0, 50.0))
     scene.tissues[lumen] = contents[lumen]
 
 
@@ -177,7 +204,7 @@ def distend_bowel(scene: Scene) -> None:
     reach_mm = scene.rng.uniform(10.0, 45.0)
     share = scene.crowding(bowel, reach_mm) + 0.08 * scene.noise(50.0)
     grown = (scene.tissues == Tissue.MESENTERY) & (share > scene.rng.uniform(0.12, 0.4))
-    contents = _cells(scene, scene.rng.uniform(30.0, 80.0), _draw_contents(scene))
+    contents = _fill(scene, grown | bowel, scene.rng.uniform(30.0, 80.0))
     # What was the wall between loops is inside the larger one.
     inside = grown | (bowel & (scene.crowding(bowel | grown, 9.0) > 0.9))
     scene.tissues[inside] = contents[inside]
@@ -186,7 +213,7 @@ def distend_bowel(scene: Scene) -> None:
 
 def add_loops(scene: Scene) -> None:
     """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
-    node_mm = scene.rng.uniform(28.0, 80.0)
+    node_mm = scene.rng.uniform(28.0, 110.0)
     first, second = scene.noise(node_mm), scene.noise(node_mm)
     # The field's slope is about 1.6 per node, so this is a distance from the tube's axis.
     from_axis_mm = np.hypot(first, second) * (node_mm / 1.6)
@@ -194,10 +221,10 @@ def add_loops(scene: Scene) -> None:
     wall_mm = scene.rng.uniform(1.0, 3.5)
     room = scene.tissues == Tissue.MESENTERY
     room &= scene.noise(90.0) > scene.rng.uniform(-1.2, 0.8)
-    contents = _cells(scene, scene.rng.uniform(15.0, 45.0), _draw_contents(scene))
     wall = Tissue.BOWEL_WALL if scene.rng.random() < 0.6 else Tissue.COLON_WALL
     scene.turn(room & (from_axis_mm < radius_mm), wall)
     lumen = room & (from_axis_mm < radius_mm - wall_mm)
+    contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
     scene.tissues[lumen] = contents[lumen]
 
 
@@ -219,6 +246,10 @@ def refill_stomach(scene: Scene) -> None:
             # Nearly empty: the wall is thick and the lumen small.
             open_share = scene.crowding(lumen, scene.rng.uniform(8.0, 30.0))
             scene.turn(lumen & (open_share < scene.rng.uniform(0.4, 0.9)), wall)
+            lumen &= scene.tissues == content
+        elif scene.rng.random() < 0.25:
+            # Empty: the folds touch, and little but their edges shows.
+            scene.turn(lumen & (np.abs(scene.noise(16.0)) < scene.rng.uniform(0.3, 1.2)), wall)
             lumen &= scene.tissues == content
         if scene.rng.random() < 0.4:
             scene.turn(lumen & (scene.noise(14.0) > scene.rng.uniform(-1.5, 1.5)), Tissue.FOOD)

@@ -83,6 +83,22 @@ def test_gas_lies_in_front_of_what_the_stomach_holds(scene):
     assert leveled
 
 
+def test_gas_may_rise_above_a_level_in_each_loop_of_bowel(scene):
+    bowel = np.ones(SHAPE, bool)
+    contents = np.full(SHAPE, Tissue.BOWEL_GAS, np.uint8)
+
+    variation._let_gas_rise(scene, contents, bowel)
+
+    gas = contents == Tissue.BOWEL_GAS
+    assert gas.any()
+    assert not gas.all()
+    # Whoever lies on the back has the gas in front: along y it never comes after fluid.
+    assert (np.diff(gas.astype(np.int8), axis=1) <= 0).all()
+    num_rows = gas.sum(axis=1)
+    assert len(np.unique(num_rows)) > 1  # loops differ
+    assert np.abs(np.diff(num_rows, axis=1)).astype(bool).mean() < 0.2  # and are level inside
+
+
 def test_a_removed_organ_leaves_fat_and_is_named(body, monkeypatch):
     monkeypatch.setattr(
         variation, "REMOVED_SHARE", {Tissue.GALLBLADDER: 1.0, Tissue.RIGHT_KIDNEY: 1.0}
