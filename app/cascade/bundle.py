@@ -1,11 +1,18 @@
 """Open weights folders and refuse what does not belong together."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
+from app.cascade.engine import (
+    CpuNetwork,
+    PatchNetwork,
+    PendingNetwork,
+    Precision,
+    check_threads,
+)
 from app.cascade.memory import MemoryPlan, plan_memory
 from app.cascade.progress import Observer, nobody
 from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
@@ -59,6 +66,12 @@ class Cascade:
     memory_limit_bytes: int
     second_look: bool = True
     observer: Observer = nobody
+
+    def compile_s(self) -> float | None:
+        """Give the seconds that compiling in the background took; None if it was not done so."""
+        networks = [self.locate.network, self.segment.network]
+        pending = [network for network in networks if isinstance(network, PendingNetwork)]
+        return sum(network.compile_s for network in pending) if pending else None
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
@@ -118,6 +131,9 @@ def open_cascade(
 ) -> Cascade:
     """Open both phases.
 
+    The networks are compiled one after the other in a thread of their own; whoever
+    runs a patch first waits for that. Until then a scan can be read.
+
     Parameters
     ----------
     weights : Path
@@ -135,13 +151,32 @@ def open_cascade(
     Raises
     ------
     WeightsError
-        If the folder does not hold both phases, whole and unchanged.
+        If the folder does not hold both phases, whole and unchanged. One that only
+        compiling can find is raised by the first patch.
+    UsageError
+        If ``threads`` is not positive.
     """
+    check_threads(threads)
+    compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     locate, segment = (
-        open_phase(weights / name, name, threads=threads, precision=precision)
+        _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
         for name in (LOCATE.name, SEGMENT.name)
     )
+    compiler.shutdown(wait=False)
     return Cascade(locate=locate, segment=segment, memory_limit_bytes=memory_limit_bytes)
+
+
+def _pending_phase(
+    folder: Path,
+    name: str,
+    compiler: ThreadPoolExecutor,
+    *,
+    threads: int | None,
+    precision: Precision,
+) -> Phase:
+    config = read_manifest(folder, name).config
+    compile_network = partial(_compile, folder, config, threads=threads, precision=precision)
+    return Phase(config=config, network=PendingNetwork(compile_network, compiler))
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:
@@ -202,13 +237,21 @@ def open_phase(
         If the folder does not hold that phase, whole and unchanged.
     """
     config = read_manifest(folder, name).config
+    network = _compile(folder, config, threads=threads, precision=precision)
+    return Phase(config=config, network=network)
+
+
+def _compile(
+    folder: Path, config: PhaseConfig, *, threads: int | None, precision: Precision
+) -> CpuNetwork:
     network = CpuNetwork(folder / MODEL_NAME, threads=threads, precision=precision)
-    if network.patch_shape != config.patch_shape or network.num_channels != _NUM_CHANNELS[name]:
+    num_channels = _NUM_CHANNELS[config.name]
+    if network.patch_shape != config.patch_shape or network.num_channels != num_channels:
         raise WeightsError(
             f"{folder / MODEL_NAME}: patches {network.patch_shape} with {network.num_channels} "
-            f"scores found, {config.patch_shape} with {_NUM_CHANNELS[name]} expected"
+            f"scores found, {config.patch_shape} with {num_channels} expected"
         )
-    return Phase(config=config, network=network)
+    return network
 
 
 def _check_config(path: Path, config: PhaseConfig, name: str) -> None:

@@ -5,6 +5,9 @@ The only file that imports OpenVINO.
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -102,6 +105,18 @@ def available_threads() -> int:
         return allowed
 
 
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that cannot be.
+
+    Raises
+    ------
+    UsageError
+        If ``threads`` is given and not positive.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}")
+
+
 class CpuNetwork:
     """A compiled network.
 
@@ -125,8 +140,7 @@ class CpuNetwork:
     def __init__(
         self, model_path: Path, *, threads: int | None = None, precision: Precision = "auto"
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads must be at least 1, got {threads}")
+        check_threads(threads)
         core = ov.Core()
         # No compiled blobs on disk: the file system may be read-only.
         core.set_property({"CACHE_DIR": ""})
@@ -177,3 +191,44 @@ class CpuNetwork:
             {INPUT_NAME: patch[None, None]}, share_inputs=True, share_outputs=True
         )
         return cast("FloatVolume", outputs[0][0])
+
+
+class PendingNetwork:
+    """A network that is compiled while something else is done, such as reading a scan.
+
+    Parameters
+    ----------
+    compile_network : callable
+        Gives the network.
+    compiler : ThreadPoolExecutor
+        Does it.
+    """
+
+    def __init__(
+        self, compile_network: Callable[[], PatchNetwork], compiler: ThreadPoolExecutor
+    ) -> None:
+        self._future = compiler.submit(_timed, compile_network)
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds that compiling took; waits for its end."""
+        return self._future.result()[1]
+
+    @property
+    def patch_shape(self) -> IndexZYX:
+        """Size of a patch, in voxels; waits for the network."""
+        return self._future.result()[0].patch_shape
+
+    @property
+    def num_channels(self) -> int:
+        """Number of scores per voxel; waits for the network."""
+        return self._future.result()[0].num_channels
+
+    def run(self, patch: FloatVolume) -> FloatVolume:
+        """Score one patch, once the network is there; see :class:`PatchNetwork`."""
+        return self._future.result()[0].run(patch)
+
+
+def _timed(compile_network: Callable[[], PatchNetwork]) -> tuple[PatchNetwork, float]:
+    started = time.perf_counter()
+    return compile_network(), time.perf_counter() - started

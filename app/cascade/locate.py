@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from app.cascade.bundle import Phase
@@ -27,8 +28,9 @@ COMPANION_MM3 = 5_000.0
 COMPANION_GAP_MM = 40.0
 """Further components of 5 ml or more are kept up to this gap along z."""
 
-WINDOW_MARGIN_MM = 12.0
-"""How far from phase one's foreground a phase-two patch may still find an organ."""
+REACH_MM = 16.0
+"""How far beyond what phase one saw phase two looks for organs; see ``regrow`` for what is
+done where an organ goes on farther."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +122,10 @@ def context_of(abdomen: Abdomen, least_mm: SpacingZYX) -> Box:
     return widen(abdomen.box, least_shape, geometry.shape)
 
 
-def may_hold_organs(
-    abdomen: Abdomen, context: Box, patch: Box, shape: IndexZYX, spacing_mm: SpacingZYX
-) -> bool:
-    """Tell whether phase one saw anything where a patch of phase two lies.
+def coarse_places(
+    abdomen: Abdomen, context: Box, shape: IndexZYX, spacing_mm: SpacingZYX
+) -> list[npt.NDArray[np.int64]]:
+    """Tell where the voxels of phase two's grid lie on phase one's.
 
     Parameters
     ----------
@@ -131,34 +133,27 @@ def may_hold_organs(
         What phase one found.
     context : Box
         The region that phase two reads, in the scan's own voxels.
-    patch : Box
-        On phase two's grid of that region.
     shape, spacing_mm : (z, y, x)
-        Size and spacing of that grid.
+        Size and spacing of phase two's grid of that region.
 
     Returns
     -------
-    bool
-        False if the patch can be left out.
+    three arrays of ints
+        For each slice, row and column of phase two's grid that of ``abdomen.foreground``.
     """
-    scan_shape, scan_spacing_mm = abdomen.geometry.shape, abdomen.geometry.spacing_mm
-    in_region = box_on_grid(patch, shape, spacing_mm, context.shape, scan_spacing_mm)
-    in_scan = Box.between(
-        np.add(in_region.start, context.start).tolist(),
-        np.add(in_region.stop, context.start).tolist(),
-    )
-    coarse = box_on_grid(
-        in_scan,
-        scan_shape,
-        scan_spacing_mm,
-        abdomen.foreground.shape,
-        abdomen.spacing_mm,
-    )
-    return bool(abdomen.foreground[coarse.slices].any())
+    places = []
+    for axis, num_fine in enumerate(shape):
+        num_coarse = abdomen.foreground.shape[axis]
+        middle = (context.start[axis] + context.stop[axis] - abdomen.geometry.shape[axis]) / 2
+        middle_mm = middle * abdomen.geometry.spacing_mm[axis]
+        centers_mm = middle_mm + (np.arange(num_fine) - (num_fine - 1) / 2) * spacing_mm[axis]
+        coarse = np.floor(centers_mm / abdomen.spacing_mm[axis] + num_coarse / 2)
+        places.append(np.clip(coarse, 0, num_coarse - 1).astype(np.int64))
+    return places
 
 
 def _dilate(organs: BoolVolume, spacing_mm: SpacingZYX) -> BoolVolume:
-    reach = [round(WINDOW_MARGIN_MM / step_mm) for step_mm in spacing_mm]
+    reach = [round(REACH_MM / step_mm) for step_mm in spacing_mm]
     structure = np.ones([2 * voxels + 1 for voxels in reach], bool)
     near: BoolVolume = ndimage.binary_dilation(organs, structure)
     return near

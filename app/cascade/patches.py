@@ -2,15 +2,18 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from app.cascade.engine import PatchNetwork
-from app.imaging.geometry import Box, FloatVolume, IndexZYX
+from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX
 from app.imaging.preprocess import AIR
+
+_Marks: TypeAlias = npt.NDArray[np.bool_]
 
 UNSEEN_LOGIT = 10.0
 """Certainty of background, as a logit, where no patch was run."""
@@ -24,13 +27,15 @@ class PatchScores:
     ----------
     logits : (C, Z, Y, X) array of float16
         Blended scores; background where no patch was run.
-    num_run, num_skipped : int
-        Patches run, and patches left out because nothing was wanted there.
+    seen : (Z, Y, X) array of bool
+        Where a patch was run.
+    num_run : int
+        Patches run.
     """
 
     logits: npt.NDArray[np.float16]
+    seen: BoolVolume
     num_run: int
-    num_skipped: int
 
 
 def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -71,6 +76,80 @@ def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     stride = max(1, math.floor(round(patch * (1 - overlap), 6)))
     num_steps = math.ceil(spare / stride)
     return tuple(round(step * spare / num_steps) for step in range(num_steps + 1))
+
+
+def place_patches(
+    wanted: BoolVolume, patch_shape: IndexZYX, overlap: float
+) -> list[list[tuple[int, int, int]]]:
+    """Place few patches that together cover what is wanted.
+
+    All of a row share their slices. A row covers what is wanted in its slices, a line
+    within it what is wanted in that line, so that patches follow the shape rather than
+    fill its box: ::
+
+         +-------+                two patches instead of four,
+         | o o   |                lines first
+         |   o o |
+         +-------+
+               +-------+
+               | o o o |
+               +-------+
+
+    Parameters
+    ----------
+    wanted : (Z, Y, X) array of bool
+        What must be covered.
+    patch_shape : (z, y, x) ints
+        Size of a patch, in voxels.
+    overlap : float
+        Least share of a patch that neighbors along an axis have in common.
+
+    Returns
+    -------
+    list of lists of (z, y, x) ints
+        First voxels of the patches, row by row; empty if nothing is wanted. A patch
+        reaches beyond the volume only where the volume is smaller than a patch.
+    """
+    deep, *plane = patch_shape
+    rows = []
+    for z in _starts_over(_along(wanted, (1, 2)), deep, overlap):
+        in_row = _along(wanted[max(0, z) : z + deep], 0)
+        by_lines = _place_in_plane(in_row, plane, overlap)
+        by_columns = [(y, x) for x, y in _place_in_plane(in_row.T, plane[::-1], overlap)]
+        fewer = min(by_lines, by_columns, key=len)
+        rows.append([(z, y, x) for y, x in fewer])
+    return [row for row in rows if row]
+
+
+def _place_in_plane(
+    wanted: _Marks, patch_shape: Sequence[int], overlap: float
+) -> list[tuple[int, int]]:
+    high, wide = patch_shape
+    starts = []
+    for y in _starts_over(_along(wanted, 1), high, overlap):
+        in_line = _along(wanted[max(0, y) : y + high], 0)
+        starts += [(y, x) for x in _starts_over(in_line, wide, overlap)]
+    return starts
+
+
+def _along(wanted: _Marks, axes: int | tuple[int, int]) -> _Marks:
+    """Tell where anything is wanted along the given axes."""
+    return np.asarray(wanted.any(axis=axes))
+
+
+def _starts_over(wanted: _Marks, patch: int, overlap: float) -> list[int]:
+    """Place patches along an axis from the first wanted voxel to the last."""
+    places = np.flatnonzero(wanted)
+    if not places.size:
+        return []
+    if wanted.size <= patch:
+        return list(patch_starts(wanted.size, patch, overlap))
+    first, stop = int(places[0]), int(places[-1]) + 1
+    # Real surroundings are better for a network than the air beyond the volume.
+    return [
+        min(max(0, first + start), wanted.size - patch)
+        for start in patch_starts(stop - first, patch, overlap)
+    ]
 
 
 def blending_weights(patch_shape: IndexZYX) -> FloatVolume:
@@ -121,7 +200,7 @@ def score_volume(
     volume: FloatVolume,
     network: PatchNetwork,
     overlap: float,
-    is_wanted: Callable[[Box], bool] = lambda _: True,
+    wanted: BoolVolume | None = None,
     *,
     on_patch: Callable[[float], None] = lambda _: None,
 ) -> PatchScores:
@@ -143,10 +222,10 @@ def score_volume(
         Gives (C, Z, Y, X) scores for a patch.
     overlap : float
         Least share of a patch that neighbors have in common.
-    is_wanted : callable
-        Told a patch's box, clipped to the volume, says whether to run it.
+    wanted : (Z, Y, X) array of bool, optional
+        What patches must cover; all by default.
     on_patch : callable
-        Told after each patch that was run what share of all patches is behind it.
+        Told after each patch what share of all patches is behind it.
 
     Returns
     -------
@@ -154,59 +233,56 @@ def score_volume(
         On the volume's grid.
     """
     shape: IndexZYX = volume.shape
+    if wanted is None:
+        wanted = np.ones(shape, bool)
+    rows = place_patches(wanted, network.patch_shape, overlap)
+    num_patches = sum(len(row) for row in rows)
     depth = min(network.patch_shape[0], shape[0])
-    logits = np.empty((network.num_channels, *shape), np.float16)
+    logits = _background(network.num_channels, shape)
+    seen = np.zeros(shape, bool)
     sums = np.zeros((network.num_channels, depth, *shape[1:]), np.float32)
     weights = np.zeros((depth, *shape[1:]), np.float32)
     blending = blending_weights(network.patch_shape)
-    num_run = num_skipped = 0
-    rows = list(_patch_rows(shape, network.patch_shape, overlap))
-    num_patches = sum(len(row) for row, _ in rows)
-    for row, final_stop in rows:
-        first = max(0, row[0].start[0])
-        for box in row:
+    num_run = 0
+    for row, next_row in itertools.zip_longest(rows, rows[1:]):
+        for start in row:
+            box = Box.between(start, np.add(start, network.patch_shape).tolist())
             inside, within = _overlap(box, shape)
-            if not is_wanted(inside):
-                num_skipped += 1
-                continue
-            num_run += 1
             scores = network.run(cut_patch(volume, box))
             _, y, x = inside.slices
             weights[:, y, x] += blending[within.slices]
             for total, channel in zip(sums, scores, strict=True):
                 total[:, y, x] += blending[within.slices] * channel[within.slices]
-            on_patch((num_run + num_skipped) / num_patches)
-        num_final = final_stop - first
-        _finish(sums[:, :num_final], weights[:num_final], logits[:, first:final_stop])
+            num_run += 1
+            on_patch(num_run / num_patches)
+        first = max(0, row[0][0])
+        stop = first + depth
+        if next_row is not None:
+            stop = min(stop, next_row[0][0])
+        num_final = stop - first
+        _finish(sums[:, :num_final], weights[:num_final], logits[:, first:stop], seen[first:stop])
         _shift(sums, num_final, axis=1)
         _shift(weights, num_final, axis=0)
-    return PatchScores(logits, num_run, num_skipped)
+    return PatchScores(logits, seen, num_run)
 
 
-def _patch_rows(
-    shape: IndexZYX, patch_shape: IndexZYX, overlap: float
-) -> Iterator[tuple[list[Box], int]]:
-    """Give the patches of one z at a time, and the slice before which scores are then final."""
-    starts = [
-        patch_starts(size, patch, overlap) for size, patch in zip(shape, patch_shape, strict=True)
-    ]
-    for z, next_z in itertools.zip_longest(starts[0], starts[0][1:]):
-        row = [
-            Box(start=(z, y, x), stop=(z + patch_shape[0], y + patch_shape[1], x + patch_shape[2]))
-            for y, x in itertools.product(starts[1], starts[2])
-        ]
-        yield row, shape[0] if next_z is None else next_z
+def _background(num_channels: int, shape: IndexZYX) -> npt.NDArray[np.float16]:
+    """Make scores that are certain of background; a single score is that of the foreground."""
+    logits = np.full((num_channels, *shape), -UNSEEN_LOGIT, np.float16)
+    if num_channels > 1:
+        logits[0] = UNSEEN_LOGIT
+    return logits
 
 
-def _finish(sums: FloatVolume, weights: FloatVolume, logits: npt.NDArray[np.float16]) -> None:
-    """Turn sums into means; where no patch was run, into certain background."""
-    unseen = weights == 0
-    weights[unseen] = 1.0
-    for channel, (total, out) in enumerate(zip(sums, logits, strict=True)):
-        is_background = channel == 0 and len(sums) > 1
+def _finish(
+    sums: FloatVolume, weights: FloatVolume, logits: npt.NDArray[np.float16], seen: BoolVolume
+) -> None:
+    """Turn sums into means where a patch was run."""
+    np.greater(weights, 0, out=seen)
+    weights[~seen] = 1.0
+    for total, out in zip(sums, logits, strict=True):
         total /= weights
-        total[unseen] = UNSEEN_LOGIT if is_background else -UNSEEN_LOGIT
-        out[...] = total
+        np.copyto(out, total, where=seen, casting="same_kind")
 
 
 def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:

@@ -183,7 +183,11 @@ def _crop_and_segment(
     """Score the located box, and once more a larger one if it cuts an organ."""
     scores = _score_box(scan, source, abdomen, cascade, report)
     cuts = find_cuts(scores, abdomen)
-    if cuts and cascade.second_look and _fits(larger := grow(abdomen, cuts), source, cascade):
+    if (
+        cuts
+        and cascade.second_look
+        and _fits(larger := grow(abdomen, scores, cuts), source, cascade)
+    ):
         logger.info("the box cuts the %s; trying a larger one", cuts[0].organ)
         del scores  # makes room for the next
         scores = _score_box(scan, source, larger, cascade, report)
@@ -223,7 +227,6 @@ def _score_box(
     report.note_plan(cascade.plan(source.header, region.geometry.extent_mm))
     scores = segment(region, context, abdomen, cascade.segment)
     report.num_patches += scores.num_run
-    report.num_skipped += scores.num_skipped
     return scores
 
 

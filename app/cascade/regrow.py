@@ -1,54 +1,57 @@
-"""A second look where phase one's box cuts an organ."""
+"""A second look where phase two stopped looking in the middle of an organ."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
-from app.cascade.locate import Abdomen
-from app.cascade.restore import best_class
+from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.segment import ClassScores
-from app.imaging.crop import box_on_grid
-from app.imaging.geometry import Box
+from app.imaging.crop import bounding_box, box_on_grid
+from app.imaging.geometry import BoolVolume, Box, SpacingZYX
 from app.labels import CLASS_NAMES, ORGANS
 
 GROWTH_MM = 40.0
-"""How far a face that cuts an organ is moved out."""
+"""How far beyond a cut the second look reaches."""
+
+ASIDE_MM = 8.0
+"""How far it reaches sideways."""
 
 LEAST_CUT_MM2 = 50.0
-"""Smaller contacts with a face are noise."""
+"""Smaller contacts are noise."""
 
-_LAYERS = 2
 _TUBES = {"aorta", "inferior_vena_cava", "esophagus"}
 _SOLID = [organ.value for organ in ORGANS if organ.name not in _TUBES]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """A face of the box, inside the scan, that an organ reaches.
+    """Where an organ reaches the end of what phase two looked at, inside the scan.
 
     Parameters
     ----------
     axis : int
         0, 1 or 2 for z, y or x.
     at_stop : bool
-        Whether it is the face at the box's stop rather than at its start.
+        Whether it goes on towards higher rather than lower voxels.
     organ : str
         The organ with the largest contact.
+    where : (Z', Y', X') array of bool
+        Organ voxels at the end, on phase two's grid.
     """
 
     axis: int
     at_stop: bool
     organ: str
+    where: BoolVolume
 
 
 def find_cuts(scores: ClassScores, abdomen: Abdomen) -> list[Cut]:
-    """Find the faces of the box that cut an organ.
+    """Find where organs reach the end of what phase two looked at.
 
-    The box has a margin, so an organ at its face is one that phase one saw only
-    in part. Vessels and esophagus leave the abdomen by nature and do not count,
-    nor do faces where the scan itself ends.
+    It looks farther than phase one saw an organ, so an organ that ends there is one
+    that phase one saw only in part. Vessels and esophagus leave the abdomen by nature
+    and do not count, nor do ends where the scan itself ends.
 
     Parameters
     ----------
@@ -63,75 +66,85 @@ def find_cuts(scores: ClassScores, abdomen: Abdomen) -> list[Cut]:
         Empty if all organs are whole.
     """
     return [
-        Cut(axis=axis, at_stop=at_stop, organ=organ)
-        for axis, at_stop in _inner_faces(abdomen)
-        if (organ := _organ_at(scores, axis, at_stop)) is not None
+        cut
+        for axis in range(3)
+        for at_stop in (False, True)
+        if (cut := _cut_towards(scores, abdomen, axis, at_stop=at_stop)) is not None
     ]
 
 
-def grow(abdomen: Abdomen, cuts: list[Cut]) -> Abdomen:
-    """Move the faces that cut an organ outwards, as far as the scan reaches.
+def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
+    """Reach out beyond cuts, as far as the scan does.
 
     Parameters
     ----------
     abdomen : Abdomen
         What phase one found.
+    scores : ClassScores
+        In which the cuts were found.
     cuts : list of Cut
-        From :func:`find_cuts`.
+        From :func:`find_cuts`; at least one.
 
     Returns
     -------
     Abdomen
-        Its box is larger, and the room gained counts as foreground, so that
-        phase two looks there.
+        The room gained is in its box and counts as foreground, so that phase two
+        looks there.
     """
-    start, stop = list(abdomen.box.start), list(abdomen.box.stop)
+    places = coarse_places(abdomen, scores.box, scores.seen.shape, scores.spacing_mm)
+    gained = np.zeros_like(abdomen.foreground)
     for cut in cuts:
-        voxels = math.ceil(GROWTH_MM / abdomen.geometry.spacing_mm[cut.axis])
-        if cut.at_stop:
-            most = abdomen.geometry.shape[cut.axis]
-            stop[cut.axis] = min(most, stop[cut.axis] + voxels)
-        else:
-            start[cut.axis] = max(0, start[cut.axis] - voxels)
-    box = Box.between(start, stop)
-    foreground = abdomen.foreground.copy()
-    for cut in cuts:
-        gained = box_on_grid(
-            _gained(box, abdomen.box, cut),
-            abdomen.geometry.shape,
-            abdomen.geometry.spacing_mm,
-            foreground.shape,
-            abdomen.spacing_mm,
-        )
-        foreground[gained.slices] = True
-    return replace(abdomen, box=box, foreground=foreground)
+        at_cut = np.zeros_like(gained)
+        at_cut[tuple(to[at] for to, at in zip(places, np.nonzero(cut.where), strict=True))] = True
+        gained |= _spread(at_cut, abdomen.spacing_mm, cut.axis, at_stop=cut.at_stop)
+    room = box_on_grid(
+        bounding_box(gained, abdomen.spacing_mm),
+        gained.shape,
+        abdomen.spacing_mm,
+        abdomen.geometry.shape,
+        abdomen.geometry.spacing_mm,
+    )
+    box = Box.between(
+        np.minimum(abdomen.box.start, room.start).tolist(),
+        np.maximum(abdomen.box.stop, room.stop).tolist(),
+    )
+    return replace(abdomen, box=box, foreground=abdomen.foreground | gained)
 
 
-def _inner_faces(abdomen: Abdomen) -> Iterator[tuple[int, bool]]:
-    for axis in range(3):
-        if abdomen.box.start[axis] > 0:
-            yield axis, False
-        if abdomen.box.stop[axis] < abdomen.geometry.shape[axis]:
-            yield axis, True
+def _cut_towards(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> Cut | None:
+    where = np.zeros_like(scores.seen)
+    where[scores.inside.slices] = _ends(scores, abdomen, axis, at_stop=at_stop)
+    labels = scores.logits[:, where].argmax(axis=0)
+    counts = np.bincount(labels, minlength=len(CLASS_NAMES))
+    voxel_mm2 = float(np.prod(scores.spacing_mm)) / scores.spacing_mm[axis]
+    cut = [value for value in _SOLID if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
+    if not cut:
+        return None
+    where[where] = np.isin(labels, cut)
+    largest = max(cut, key=lambda value: int(counts[value]))
+    return Cut(axis=axis, at_stop=at_stop, organ=CLASS_NAMES[largest], where=where)
 
 
-def _organ_at(scores: ClassScores, axis: int, at_stop: bool) -> str | None:
-    """Name the organ that a face cuts, if it cuts any."""
-    first, stop = scores.inside.start[axis], scores.inside.stop[axis]
-    where = [slice(None), *scores.inside.slices]
-    where[axis + 1] = slice(stop - _LAYERS, stop) if at_stop else slice(first, first + _LAYERS)
-    labels = best_class(scores.logits[tuple(where)]).max(axis=axis)
-    counts = np.bincount(labels.ravel(), minlength=len(CLASS_NAMES))
-    voxel_mm2 = math.prod(scores.spacing_mm) / scores.spacing_mm[axis]
-    largest = max(_SOLID, key=lambda value: int(counts[value]))
-    return CLASS_NAMES[largest] if counts[largest] * voxel_mm2 >= LEAST_CUT_MM2 else None
-
-
-def _gained(box: Box, old: Box, cut: Cut) -> Box:
-    """Give the part of a grown box that lies beyond one of its old faces."""
-    start, stop = list(box.start), list(box.stop)
-    if cut.at_stop:
-        start[cut.axis] = old.stop[cut.axis]
+def _ends(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> BoolVolume:
+    """Mark the voxels of the box behind which phase two did not look, though the scan goes on."""
+    seen = np.moveaxis(scores.seen[scores.inside.slices], axis, 0)
+    face = abdomen.box.stop[axis] if at_stop else abdomen.box.start[axis]
+    is_scan_end = face == (abdomen.geometry.shape[axis] if at_stop else 0)
+    behind = np.full(seen.shape, is_scan_end)
+    if at_stop:
+        behind[:-1] = seen[1:]
     else:
-        stop[cut.axis] = old.start[cut.axis]
-    return Box.between(start, stop)
+        behind[1:] = seen[:-1]
+    ends: BoolVolume = np.moveaxis(seen & ~behind, 0, axis)
+    return ends
+
+
+def _spread(marked: BoolVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool) -> BoolVolume:
+    """Spread far in one direction and a bit sideways."""
+    reach = [round(ASIDE_MM / step_mm) for step_mm in spacing_mm]
+    reach[axis] = round(GROWTH_MM / spacing_mm[axis])
+    structure = np.ones([2 * voxels + 1 for voxels in reach], bool)
+    inwards = slice(0, reach[axis]) if at_stop else slice(reach[axis] + 1, None)
+    np.moveaxis(structure, axis, 0)[inwards] = False
+    spread: BoolVolume = ndimage.binary_dilation(marked, structure)
+    return spread

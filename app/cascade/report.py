@@ -40,8 +40,8 @@ class CaseReport:
         Memory planned for, and the process's highest use, in MiB.
     box : Box or None
         Located region, in voxels of the scan in canonical orientation.
-    num_patches, num_skipped : int
-        Patches phase two ran, and patches that phase one ruled out.
+    num_patches : int
+        Patches phase two ran.
     volumes_ml : dict of str to float
         Volume of each organ, in ml.
     organs : list of OrganStatistics
@@ -59,7 +59,6 @@ class CaseReport:
     peak_mib: float = 0.0
     box: Box | None = None
     num_patches: int = 0
-    num_skipped: int = 0
     volumes_ml: dict[str, float] = field(default_factory=dict)
     organs: list[OrganStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

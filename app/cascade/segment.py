@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.cascade.bundle import Phase
-from app.cascade.locate import Abdomen, may_hold_organs
+from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.patches import score_volume
 from app.imaging.crop import box_on_grid
-from app.imaging.geometry import Box, SpacingZYX
+from app.imaging.geometry import BoolVolume, Box, SpacingZYX
 from app.imaging.preprocess import network_input
 from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
@@ -34,17 +34,19 @@ class ClassScores:
     box : Box
         The region scored, in the scan's own voxels.
     inside : Box
-        The part of the coarse grid that phase one located; background beyond it.
-    num_run, num_skipped : int
-        Patches run, and patches that phase one ruled out.
+        The located box on that grid; background beyond it.
+    seen : (Z', Y', X') array of bool
+        What phase two looked at; background beyond it.
+    num_run : int
+        Patches run.
     """
 
     logits: npt.NDArray[np.float16]
     spacing_mm: SpacingZYX
     box: Box
     inside: Box
+    seen: BoolVolume
     num_run: int
-    num_skipped: int
 
 
 def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> ClassScores:
@@ -68,14 +70,6 @@ def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> Cla
     """
     spacing_mm = phase.config.spacing_mm
     fine = network_input(region, phase.config)
-    scored = score_volume(
-        fine,
-        phase.network,
-        phase.config.overlap,
-        lambda patch: may_hold_organs(abdomen, context, patch, fine.shape, spacing_mm),
-        on_patch=phase.on_patch,
-    )
-    logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
     inside = box_on_grid(
         abdomen.box.relative_to(context),
         context.shape,
@@ -83,14 +77,22 @@ def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> Cla
         fine.shape,
         spacing_mm,
     )
-    _rule_out_beyond(inside, scored.logits)
+    located = np.zeros(fine.shape, bool)
+    located[inside.slices] = True
+    places = coarse_places(abdomen, context, fine.shape, spacing_mm)
+    wanted = located & abdomen.foreground[np.ix_(*places)]
+    scored = score_volume(
+        fine, phase.network, phase.config.overlap, wanted, on_patch=phase.on_patch
+    )
+    logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
+    _rule_out(~located, scored.logits)
     return ClassScores(
         logits=scored.logits,
         spacing_mm=spacing_mm,
         box=context,
         inside=inside,
+        seen=scored.seen & located,
         num_run=scored.num_run,
-        num_skipped=scored.num_skipped,
     )
 
 
@@ -124,8 +126,6 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
     }
 
 
-def _rule_out_beyond(inside: Box, logits: npt.NDArray[np.float16]) -> None:
-    """Make everything outside a box background, in place."""
-    beyond = np.ones(logits.shape[1:], bool)
-    beyond[inside.slices] = False
-    logits[1:, beyond] = logits[0, beyond] - np.float16(RULED_OUT)
+def _rule_out(where: BoolVolume, logits: npt.NDArray[np.float16]) -> None:
+    """Make voxels background, in place."""
+    logits[1:, where] = logits[0, where] - np.float16(RULED_OUT)

@@ -31,7 +31,7 @@ from app.cli.record import (
     state_of,
     write_record,
 )
-from app.errors import CascadeError, UnreadableScanError, UsageError
+from app.errors import CascadeError, UnreadableScanError, UsageError, WeightsError
 from app.manifest import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,6 @@ def run_batch(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         remove_partial_files(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
-    started = time.perf_counter()
     cpu = cpu_features()
     precision = cpu.precision if arguments.precision == "auto" else arguments.precision
     cascade = open_cascade(
@@ -82,7 +81,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
         "precision": precision,
         "startup_seconds": {
             "import": None if import_s is None else round(import_s, 3),
-            "compile": round(time.perf_counter() - started, 3),
+            "compile": None,
         },
         "memory_limit_mib": round(limit_bytes / MIB),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -127,6 +126,11 @@ class _Keeper:
         self.progress = progress
         self._lock = threading.Lock()
 
+    def note_compiled(self, cascade: Cascade) -> None:
+        """Note how long the networks took to compile, in the background."""
+        seconds = cascade.compile_s()
+        self.record["startup_seconds"]["compile"] = None if seconds is None else round(seconds, 3)
+
     def add(self, entry: dict[str, Any]) -> None:
         """Add a case and write the record."""
         peak = container_peak()
@@ -159,6 +163,7 @@ def _run_all(
     for index, case in enumerate(waiting):
         progress.begin(index)
         entry = run_case(case, cascade, extras)
+        keeper.note_compiled(cascade)
         keeper.add(entry)
         draw(case, entry)
         progress.end(entry["status"])
@@ -254,6 +259,8 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
         for path in paths:
             hand_over(path)
         entry["status"] = "ok"
+    except WeightsError:
+        raise  # no scan can be segmented with these
     except CascadeError as error:
         entry["error"] = str(error)
     except Exception as error:  # one bad scan must never end the batch
@@ -278,7 +285,6 @@ def _figures(report: CaseReport) -> dict[str, Any]:
         "peak_mib": round(report.peak_mib),
         "box": None if report.box is None else asdict(report.box),
         "num_patches": report.num_patches,
-        "num_patches_skipped": report.num_skipped,
         "volumes_ml": {name: round(ml, 2) for name, ml in report.volumes_ml.items()},
         "warnings": report.warnings,
         "flags": [asdict(flag) for flag in report.flags],

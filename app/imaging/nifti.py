@@ -6,13 +6,13 @@ read here, field by field, and label maps keep all that their scan's header says
 about where voxels lie: other programs may read a grid from fields it would drop.
 """
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
+from isal import igzip
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.geometry import LabelVolume
@@ -30,7 +30,7 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 # Label maps are mostly background; higher levels take longer and save next to nothing.
-_COMPRESSION_LEVEL = 4
+_COMPRESSION_LEVEL = 1
 
 # Name: (offset and type in NIfTI-1, offset and type in NIfTI-2).
 _FIELDS: dict[str, tuple[tuple[int, Any], tuple[int, Any]]] = {
@@ -200,7 +200,8 @@ def write_labels(path: Path, labels: LabelVolume, scan_header: bytes) -> None:
             file.write(preamble)
             file.write(voxels)
             return
-        with gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0) as stream:
+        packed = igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0)  # type: ignore[no-untyped-call]
+        with cast("BinaryIO", packed) as stream:
             stream.write(preamble)
             for start in range(0, len(voxels), _CHUNK_BYTES):
                 stream.write(voxels[start : start + _CHUNK_BYTES])

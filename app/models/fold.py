@@ -1,8 +1,9 @@
 """Exact simplifications of both networks for inference.
 
-Nothing is approximated: a chain of linear layers becomes one, batch norm goes
-into the convolution before it, block-diagonal matrices are written out once,
-sums are ordered so that they lose nothing.
+Nothing is approximated: a chain of linear layers becomes one, batch norm and shortcuts
+go into the convolution beside them, block-diagonal matrices are written out once,
+channels are shuffled in the weights instead of the data, sums are ordered so that they
+lose nothing.
 """
 
 import copy
@@ -14,9 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
+from app.models.depthwise import DepthwiseConv3d
 from app.models.lacb import ConvNormAct
 from app.models.locator import DECODER_WIDTH, LinearDecoder, Locator
-from app.models.modulation import GroupedLinear, InstanceNorm
+from app.models.modulation import (
+    FeedForward,
+    InstanceNorm,
+    ScaleAwareModulation,
+    channels_first,
+    channels_last,
+)
 from app.models.segmenter import Segmenter
 
 
@@ -120,11 +128,96 @@ def _fold_norm(block: ConvNormAct) -> None:
     block.norm = nn.Identity()  # type: ignore[assignment]
 
 
-def _fold_group(layer: GroupedLinear) -> nn.Linear:
-    weight = layer.dense_weight()
-    dense = nn.Linear(weight.shape[1], weight.shape[0])
-    dense.weight.copy_(weight)
-    dense.bias.copy_(layer.bias)
+class FoldedModulation(nn.Module):
+    """Scale-aware modulation without shuffling channels.
+
+    The three heads are read and mixed by layers of their own, so that nothing has to be
+    split, and interleaved channels become columns of the mixing matrix.
+
+    Parameters
+    ----------
+    modulation : ScaleAwareModulation
+        The trained layer; its parts are used.
+    """
+
+    def __init__(self, modulation: ScaleAwareModulation) -> None:
+        super().__init__()
+        size, num_heads = modulation.head_size, len(modulation.convs)
+        self.sources = nn.ModuleList(
+            _linear(weight, bias)
+            for weight, bias in zip(
+                modulation.source.weight.split(size),
+                modulation.source.bias.split(size),
+                strict=True,
+            )
+        )
+        self.convs = modulation.convs
+        mixing = modulation.mix_heads.dense_weight()  # column g * 3 + k is channel g of head k
+        by_head = mixing.unflatten(1, (size, num_heads)).transpose(1, 2).flatten(1)
+        self.mix_heads = _linear(by_head, modulation.mix_heads.bias)
+        self.norm = modulation.norm
+        self.mix_channels = modulation.mix_channels
+        self.value = modulation.value
+        self.project = modulation.project
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, Z, Y, X, C) to the same shape."""
+        heads = [
+            conv(channels_first(source(x)))
+            for source, conv in zip(self.sources, self.convs, strict=True)
+        ]  # 3 × (N, C/3, Z, Y, X)
+        scales = self.mix_heads(channels_last(torch.cat(heads, dim=1)))  # (N, Z, Y, X, 2C)
+        modulator = self.mix_channels(F.gelu(self.norm(scales)))  # (N, Z, Y, X, C)
+        projected: Tensor = self.project(modulator * self.value(x))
+        return projected
+
+
+class FoldedFeedForward(nn.Module):
+    """Feed-forward layer whose shortcut past the convolution is part of its kernel.
+
+    Parameters
+    ----------
+    feed_forward : FeedForward
+        The trained layer; its parts are used and changed.
+    """
+
+    def __init__(self, feed_forward: FeedForward) -> None:
+        super().__init__()
+        self.expand = feed_forward.expand
+        self.conv = feed_forward.conv
+        self.conv.weight[:, :, 1, 1, 1] += 1
+        self.reduce = feed_forward.reduce
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, Z, Y, X, C) to the same shape."""
+        h = channels_last(self.conv(channels_first(self.expand(x))))  # (N, Z, Y, X, 2C)
+        reduced: Tensor = self.reduce(F.gelu(h))
+        return reduced
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer
+
+
+def _dense_conv(conv: DepthwiseConv3d) -> nn.Conv3d:
+    """Write a grouped convolution of several channels each as a dense one.
+
+    It multiplies by many zeros and is faster all the same: engines have no kernel for
+    groups of two.
+    """
+    channels, per_group, depth, height, width = conv.weight.shape
+    dense = nn.Conv3d(
+        channels * per_group,
+        channels,
+        (depth, height, width),
+        padding=(depth // 2, height // 2, width // 2),
+    )
+    eye = torch.eye(channels)[:, :, None, None, None, None]
+    dense.weight.copy_((conv.weight[:, None] * eye).flatten(1, 2))  # (C, C r, z, y, x)
+    _bias(dense).copy_(_bias(conv))
     return dense
 
 
@@ -156,7 +249,10 @@ def fold_segmenter(segmenter: Segmenter) -> Segmenter:
     for module in list(folded.modules()):
         if isinstance(module, ConvNormAct):
             _fold_norm(module)
-    _replace(folded, GroupedLinear, _fold_group)
+            if module.conv.weight.shape[1] > 1:
+                module.conv = _dense_conv(module.conv)  # type: ignore[assignment]
+    _replace(folded, ScaleAwareModulation, FoldedModulation)
+    _replace(folded, FeedForward, FoldedFeedForward)
     _replace(folded, InstanceNorm, lambda norm: SteppedInstanceNorm(norm.eps, 4))
     folded.enlarge = _fold_head(folded.enlarge, folded.classify)
     folded.classify = nn.Identity()  # type: ignore[assignment]

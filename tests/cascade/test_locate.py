@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.cascade.bundle import Phase, open_phase
-from app.cascade.locate import context_of, locate, may_hold_organs
+from app.cascade.locate import coarse_places, context_of, locate
 from app.config import LOCATE
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import read_scan
@@ -83,24 +83,26 @@ def test_box_at_the_edge_is_clipped_to_the_scan():
     assert box.stop[2] == 120
 
 
-def test_patch_is_wanted_only_near_what_phase_one_saw():
+def test_fine_voxels_know_their_place_on_the_coarse_grid():
+    abdomen = find(scan_with(ORGANS))
+    context = Box(start=(10, 20, 0), stop=(40, 80, 120))  # 50 ... 200, 40 ... 160, 0 ... 120 mm
+    places = coarse_places(abdomen, context, (75, 80, 80), (2.0, 1.5, 1.5))
+    near = abdomen.foreground[np.ix_(*places)]
+    filled = [np.flatnonzero(near.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    # Organs lie at 100 ... 150, 60 ... 120 and 40 ... 80 mm; 16 mm around them count too.
+    for rows, step, start, low, high in zip(
+        filled, (2.0, 1.5, 1.5), (50, 40, 0), (84, 44, 24), (166, 136, 96), strict=True
+    ):
+        assert rows[0] * step + start == pytest.approx(low, abs=4)
+        assert (rows[-1] + 1) * step + start == pytest.approx(high, abs=4)
+
+
+def test_places_beyond_the_coarse_grid_are_those_at_its_edge():
     abdomen = find(scan_with(ORGANS))
     context = Box(start=(0, 0, 0), stop=(60, 100, 120))
-    grid = {"shape": (150, 134, 80), "spacing_mm": (2.0, 1.5, 1.5)}
-
-    def wanted(start_mm, stop_mm):
-        start, stop = (
-            tuple(round(mm / step) for mm, step in zip(place, grid["spacing_mm"], strict=True))
-            for place in (start_mm, stop_mm)
-        )
-        return may_hold_organs(abdomen, context, Box(start=start, stop=stop), **grid)
-
-    # Organs lie at 100 ... 150, 60 ... 120 and 40 ... 80 mm; 12 mm around them count too.
-    assert wanted((110, 70, 50), (120, 80, 60))
-    assert wanted((158, 70, 50), (170, 80, 60))
-    assert not wanted((180, 70, 50), (190, 80, 60))
-    assert not wanted((110, 150, 50), (120, 180, 60))
-    assert not wanted((0, 0, 0), (80, 198, 118))
+    places = coarse_places(abdomen, context, (151, 134, 81), (2.0, 1.5, 1.5))
+    for rows, size in zip(places, abdomen.foreground.shape, strict=True):
+        assert (rows[0], rows[-1]) == (0, size - 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 100, 120), (60, 1, 120), (2, 3, 4)])

@@ -8,6 +8,7 @@ from app.cascade.patches import (
     blending_weights,
     cut_patch,
     patch_starts,
+    place_patches,
     score_volume,
 )
 from app.imaging.geometry import Box
@@ -85,18 +86,62 @@ def test_blended_scores_are_the_scores_where_all_patches_agree(shape, overlap):
     np.testing.assert_array_equal(scored.logits, [volume, 2 * volume])
 
 
-def test_patches_left_out_are_certain_background():
-    volume = np.ones((4, 3, 10), np.float32)
-    scored = score_volume(volume, Echo((4, 3, 5)), 0.0, lambda box: box.start[2] == 0)
-    assert (scored.num_run, scored.num_skipped) == (1, 1)
-    np.testing.assert_array_equal(
-        scored.logits[:, :, :, 5:],
-        np.float16([[[[UNSEEN_LOGIT]]], [[[-UNSEEN_LOGIT]]]])
-        .repeat(4, 1)
-        .repeat(3, 2)
-        .repeat(5, 3),
-    )
-    np.testing.assert_array_equal(scored.logits[0, :, :, :5], 1)
+def test_where_no_patch_was_run_is_certain_background():
+    volume = np.ones((4, 3, 11), np.float32)
+    wanted = np.zeros(volume.shape, bool)
+    wanted[:, :, :4] = True
+    scored = score_volume(volume, Echo((4, 3, 5)), 0.0, wanted)
+    assert scored.num_run == 1
+    assert scored.seen[:, :, :5].all()
+    assert not scored.seen[:, :, 5:].any()
+    background, organ = scored.logits
+    assert (background[:, :, 5:] == UNSEEN_LOGIT).all()
+    assert (organ[:, :, 5:] == -UNSEEN_LOGIT).all()
+    np.testing.assert_array_equal(background[:, :, :5], 1)
+
+
+def test_rows_of_patches_may_lie_apart():
+    volume = np.arange(20, dtype=np.float32)[:, None, None] * np.ones((20, 3, 5), np.float32)
+    wanted = np.zeros(volume.shape, bool)
+    wanted[2:4] = wanted[15:19] = True
+    scored = score_volume(volume, Echo((4, 3, 5)), 0.0, wanted)
+    np.testing.assert_array_equal(scored.logits[0][scored.seen], volume[scored.seen])
+    assert scored.seen[wanted].all()
+    assert not scored.seen[:2].any()
+    assert not scored.seen[19:].any()
+
+
+def test_patches_follow_a_shape_as_drawn():
+    wanted = np.zeros((1, 6, 12), bool)
+    wanted[0, :3, :4] = wanted[0, 3:, 6:] = True
+    assert place_patches(wanted, (1, 3, 6), 0.0) == [[(0, 0, 0), (0, 3, 6)]]
+
+
+def test_nothing_wanted_takes_no_patch():
+    assert place_patches(np.zeros((9, 8, 7), bool), (4, 3, 5), 0.25) == []
+
+
+@given(
+    shape=st.tuples(st.integers(1, 14), st.integers(1, 17), st.integers(1, 20)),
+    overlap=st.sampled_from([0.0, 0.25, 0.5]),
+    seed=st.integers(0, 50),
+)
+def test_patches_cover_all_that_is_wanted_and_stay_inside(shape, overlap, seed):
+    rng = np.random.default_rng(seed)
+    wanted = rng.random(shape) < rng.choice([0.01, 0.1, 0.6])
+    patch_shape = (4, 6, 8)
+    rows = place_patches(wanted, patch_shape, overlap)
+    covered = np.zeros(shape, bool)
+    for row in rows:
+        assert len({z for z, _, _ in row}) == 1
+        for start in row:
+            z, y, x = np.maximum(0, start)
+            covered[z : start[0] + 4, y : start[1] + 6, x : start[2] + 8] = True
+            for first, size, patch in zip(start, shape, patch_shape, strict=True):
+                assert 0 <= first <= size - patch or size < patch
+    assert covered[wanted].all()
+    everything = place_patches(np.ones(shape, bool), patch_shape, overlap)
+    assert sum(map(len, rows)) <= sum(map(len, everything))
 
 
 def test_overlapping_patches_meet_with_equal_say_in_the_middle():
@@ -117,8 +162,7 @@ def test_overlapping_patches_meet_with_equal_say_in_the_middle():
 def test_only_the_slices_of_one_patch_are_summed_in_float32(monkeypatch):
     allocated = []
     zeros = np.zeros
-    monkeypatch.setattr(
-        np, "zeros", lambda shape, *args: allocated.append(shape) or zeros(shape, *args)
-    )
+    monkeypatch.setattr(np, "zeros", lambda *args: allocated.append(zeros(*args)) or zeros(*args))
     score_volume(np.ones((40, 3, 5), np.float32), Echo((4, 3, 5)), 0.0)
-    assert max(np.prod(shape) for shape in allocated) == 2 * 4 * 3 * 5
+    sums = [array.size for array in allocated if array.dtype == np.float32]
+    assert max(sums) == 2 * 4 * 3 * 5

@@ -11,6 +11,7 @@ from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
 from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
+from app.cascade.patches import place_patches
 from app.cascade.pipeline import segment_scan
 from app.errors import MemoryLimitError
 from app.imaging.io import peek
@@ -138,14 +139,17 @@ def test_report_tells_box_volumes_times_and_memory(tmp_path, cascade, body):
     assert (inside > 0).sum() == (labels > 0).sum()
 
 
-def test_patches_where_phase_one_saw_nothing_are_skipped(tmp_path, cascade):
+def test_no_patch_is_run_where_phase_one_saw_nothing(tmp_path, cascade):
     hu = np.full((26, 40, 90), TISSUE_HU, np.int16)
     # 200 mm apart from right to left; a patch is 96 mm wide.
     for corner in (np.s_[2:12, 4:20, 2:14], np.s_[14:24, 22:38, 66:78]):
         hu[corner] = BRIGHT_HU
     write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
     report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade)
-    assert report.num_skipped > 0
+    phase = cascade.segment
+    around_both = np.ones((65, 80, 219), bool)  # 130 x 120 x 328 mm at 2 x 1.5 x 1.5
+    rows = place_patches(around_both, phase.network.patch_shape, phase.config.overlap)
+    assert report.num_patches < 0.6 * sum(map(len, rows))
     found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
     assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.95
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.cascade.locate import Abdomen
-from app.cascade.regrow import Cut, find_cuts, grow
+from app.cascade.regrow import find_cuts, grow
 from app.cascade.segment import ClassScores
 from app.imaging.geometry import Box, Geometry
 
@@ -30,31 +30,52 @@ def scores_with(value, region):
         spacing_mm=(2.0, 1.5, 1.5),
         box=BOX,
         inside=Box(start=(0, 0, 0), stop=(40, 48, 56)),
+        seen=np.ones(logits.shape[1:], bool),
         num_run=1,
-        num_skipped=0,
     )
+
+
+def summary(cuts):
+    return [(cut.axis, cut.at_stop, cut.organ) for cut in cuts]
 
 
 @pytest.mark.parametrize(
     ("region", "cuts"),
     [
         (np.s_[5:35, 5:40, 5:50], []),
-        (np.s_[0:9, 5:40, 5:50], [Cut(axis=0, at_stop=False, organ="liver")]),
-        (np.s_[9:40, 5:40, 5:50], [Cut(axis=0, at_stop=True, organ="liver")]),
-        (np.s_[5:35, 20:48, 5:50], [Cut(axis=1, at_stop=True, organ="liver")]),
+        (np.s_[0:9, 5:40, 5:50], [(0, False, "liver")]),
+        (np.s_[9:40, 5:40, 5:50], [(0, True, "liver")]),
+        (np.s_[5:35, 20:48, 5:50], [(1, True, "liver")]),
         (np.s_[5:35, 20:30, 0:50], []),  # the scan ends there
-        (np.s_[5:35, 20:30, 9:56], [Cut(axis=2, at_stop=True, organ="liver")]),
+        (np.s_[5:35, 20:30, 9:56], [(2, True, "liver")]),
         (np.s_[0:9, 5:9, 5:9], []),  # 16 voxels of 2.25 mm² are 36 mm²
     ],
 )
 def test_organ_at_an_inner_face_is_cut(region, cuts):
-    assert find_cuts(scores_with(1, region), abdomen()) == cuts
+    scores = scores_with(1, region)
+    found = find_cuts(scores, abdomen())
+    assert summary(found) == cuts
+    for cut in found:
+        face = np.zeros(scores.seen.shape, bool)
+        np.moveaxis(face, cut.axis, 0)[-1 if cut.at_stop else 0] = True
+        assert np.array_equal(cut.where, face & (scores.logits[1] > 0))
 
 
 def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
     located = Box(start=(3, 0, 0), stop=(40, 48, 56))
     scores = dataclasses.replace(scores_with(1, np.s_[3:9, 5:40, 5:50]), inside=located)
-    assert find_cuts(scores, abdomen()) == [Cut(axis=0, at_stop=False, organ="liver")]
+    assert summary(find_cuts(scores, abdomen())) == [(0, False, "liver")]
+
+
+def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
+    scores = scores_with(1, np.s_[5:35, 5:40, 5:50])
+    scores.seen[:, 30:, 20:] = False
+    scores.logits[1:, ~scores.seen] = -9
+    (towards_y, towards_x) = find_cuts(scores, abdomen())
+    assert summary([towards_y, towards_x]) == [(1, True, "liver"), (2, True, "liver")]
+    expected = np.zeros(scores.seen.shape, bool)
+    expected[5:35, 29, 20:50] = True
+    assert np.array_equal(towards_y.where, expected)
 
 
 @pytest.mark.parametrize("value", [5, 6, 10])
@@ -62,20 +83,27 @@ def test_tubes_leave_the_abdomen_by_nature(value):
     assert find_cuts(scores_with(value, np.s_[:, 5:40, 5:50]), abdomen()) == []
 
 
-def test_cut_faces_move_out_by_mm_and_the_others_stay():
-    cuts = [Cut(axis=0, at_stop=True, organ="liver"), Cut(axis=1, at_stop=False, organ="liver")]
-    grown = grow(abdomen(), cuts)
-    assert grown.box == Box(start=(20, 10, 0), stop=(44, 66, 84))  # 8 slices, 20 rows
-
-
-def test_faces_move_no_further_than_the_scan():
-    grown = grow(abdomen(), [Cut(axis=2, at_stop=True, organ="liver")])
-    assert grown.box.stop[2] == 120
-
-
-def test_room_gained_is_looked_at():
-    grown = grow(abdomen(), [Cut(axis=0, at_stop=True, organ="liver")])
-    # Slices 36 ... 44 lie at 180 ... 220 mm: coarse slices 45 ... 55; rows 60 ... 132 mm.
+def test_room_is_gained_beyond_the_cut_alone():
+    scores = scores_with(1, np.s_[30:40, 16:24, 24:32])
+    found = abdomen()
+    grown = grow(found, scores, find_cuts(scores, found))
+    # The cut at slice 36 lies at 180 mm; in y at 60 + 16 * 1.5 = 84 ... 96 mm, in x at 36 ... 48.
+    # Its voxels are in coarse slice 44, rows 21 ... 23 and columns 9 ... 11.
     expected = np.zeros((75, 50, 30), bool)
-    expected[45:55, 15:33, 0:21] = True
+    expected[44:55, 19:26, 7:14] = True
     assert np.array_equal(grown.foreground, expected)
+    assert grown.box == Box(start=(20, 30, 0), stop=(44, 66, 84))
+
+
+def test_what_phase_one_saw_stays():
+    scores = scores_with(1, np.s_[30:40, 16:24, 24:32])
+    found = abdomen()
+    found.foreground[20:30, 15:30, 0:21] = True
+    grown = grow(found, scores, find_cuts(scores, found))
+    assert grown.foreground[found.foreground].all()
+
+
+def test_a_grown_box_ends_with_the_scan():
+    near_end = dataclasses.replace(abdomen(), box=Box(start=(42, 30, 0), stop=(58, 66, 84)))
+    scores = dataclasses.replace(scores_with(1, np.s_[30:40, 16:24, 24:32]), box=near_end.box)
+    assert grow(near_end, scores, find_cuts(scores, near_end)).box.stop == (60, 66, 84)

@@ -26,8 +26,8 @@ def class_scores(labels, spacing_mm, box):
         spacing_mm=spacing_mm,
         box=box,
         inside=Box(start=(0, 0, 0), stop=labels.shape),
+        seen=np.ones(labels.shape, bool),
         num_run=1,
-        num_skipped=0,
     )
 
 

@@ -49,3 +49,4 @@ def test_what_phase_one_did_not_locate_is_seen_but_not_labeled():
     np.testing.assert_array_equal(best_class(scores.logits), expected)
     assert scores.inside == Box(start=(10, 10, 15), stop=(30, 30, 30))
     assert scores.box == CONTEXT
+    assert np.array_equal(scores.seen, expected == 1)

@@ -65,7 +65,7 @@ def test_weights_that_fit_float16_are_stored_in_it(exported):
     folder, _, num_parameters = exported
 
     # Folding drops some parameters and writes block-diagonal matrices out.
-    assert (folder / "model.bin").stat().st_size < 2.3 * num_parameters
+    assert (folder / "model.bin").stat().st_size < 2.5 * num_parameters
     assert not list(folder.glob(".draft*"))
 
 
