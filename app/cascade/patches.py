@@ -238,12 +238,13 @@ def score_volume(
     rows = place_patches(wanted, network.patch_shape, overlap)
     num_patches = sum(len(row) for row in rows)
     depth = min(network.patch_shape[0], shape[0])
-    logits = _background(network.num_channels, shape)
+    logits = np.empty((network.num_channels, *shape), np.float16)
     seen = np.zeros(shape, bool)
     sums = np.zeros((network.num_channels, depth, *shape[1:]), np.float32)
     weights = np.zeros((depth, *shape[1:]), np.float32)
     blending = blending_weights(network.patch_shape)
-    num_run = 0
+    weighted = np.empty_like(blending)
+    num_run = num_done = 0
     for row, next_row in itertools.zip_longest(rows, rows[1:]):
         for start in row:
             box = Box.between(start, np.add(start, network.patch_shape).tolist())
@@ -252,7 +253,8 @@ def score_volume(
             _, y, x = inside.slices
             weights[:, y, x] += blending[within.slices]
             for total, channel in zip(sums, scores, strict=True):
-                total[:, y, x] += blending[within.slices] * channel[within.slices]
+                np.multiply(blending, channel, out=weighted)
+                total[:, y, x] += weighted[within.slices]
             num_run += 1
             on_patch(num_run / num_patches)
         first = max(0, row[0][0])
@@ -260,29 +262,34 @@ def score_volume(
         if next_row is not None:
             stop = min(stop, next_row[0][0])
         num_final = stop - first
+        _make_background(logits[:, num_done:first])  # between rows
         _finish(sums[:, :num_final], weights[:num_final], logits[:, first:stop], seen[first:stop])
+        num_done = stop
         _shift(sums, num_final, axis=1)
         _shift(weights, num_final, axis=0)
+    _make_background(logits[:, num_done:])
     return PatchScores(logits, seen, num_run)
 
 
-def _background(num_channels: int, shape: IndexZYX) -> npt.NDArray[np.float16]:
-    """Make scores that are certain of background; a single score is that of the foreground."""
-    logits = np.full((num_channels, *shape), -UNSEEN_LOGIT, np.float16)
-    if num_channels > 1:
+def _make_background(logits: npt.NDArray[np.floating]) -> None:
+    """Make scores certain of background, in place; a single score is that of the foreground."""
+    logits[...] = -UNSEEN_LOGIT
+    if len(logits) > 1:
         logits[0] = UNSEEN_LOGIT
-    return logits
 
 
 def _finish(
     sums: FloatVolume, weights: FloatVolume, logits: npt.NDArray[np.float16], seen: BoolVolume
 ) -> None:
-    """Turn sums into means where a patch was run."""
+    """Turn sums into means where a patch was run, and the rest into background."""
     np.greater(weights, 0, out=seen)
-    weights[~seen] = 1.0
+    unseen = ~seen
+    weights[unseen] = 1.0
     for total, out in zip(sums, logits, strict=True):
-        total /= weights
-        np.copyto(out, total, where=seen, casting="same_kind")
+        np.divide(total, weights, out=out, casting="same_kind")
+    nowhere = logits[:, unseen]
+    _make_background(nowhere)
+    logits[:, unseen] = nowhere
 
 
 def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:

@@ -155,13 +155,14 @@ def label_scan(
         Label map of the whole scan in canonical orientation.
     """
     if scores is None:
-        label_map = source.blank_label_map()
+        label_map = labeled = source.blank_label_map()
     else:
         with report.step("restore"):  # slab by slab, on the scan's own grid
             label_map = restore(scores, source, organs)
         with report.step("check"):  # does the result look like an abdomen?
             _check(label_map, scores, source, report, organs)
-    report.volumes_ml = organ_volumes_ml(label_map, source.geometry)
+        labeled = label_map[scores.box.slices]  # all else is background
+    report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
     if scan is not None:
         with report.step("measure"):
             report.organs = measure_organs(scan.array, label_map, source.geometry, organs)
