@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
 from app.imaging import metaimage, nifti, nrrd
@@ -310,6 +309,9 @@ def _write_image(
     volume: Volume, partial: Path, path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a volume under a temporary name, its grid included."""
+    # Here, since its import takes longer than reading a scan's header, and few need it.
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
     geometry = volume.geometry
     image.SetSpacing(geometry.spacing_mm[::-1])
