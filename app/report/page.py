@@ -78,13 +78,13 @@ def page_parts(record: dict[str, Any], cases: Sequence[PageCase]) -> Iterator[st
         HTML; table and pictures first, the scans' voxels last.
     """
     num_shown = sum(case.viewer is not None for case in cases)
-    title = f"{len(cases)} case{'s' * (len(cases) != 1)}, abdominal organs"
+    title = f"{_count(len(cases))}, abdominal organs"
     yield Template(_asset("page.html")).substitute(
         title=title,
         heading=title,
         about=_about(record, cases),
         style=_asset("report.css"),
-        num_cases=len(cases),
+        count=_count(len(cases)),
         head=_head(),
         rows="\n".join(_row(index, case) for index, case in enumerate(cases)),
         viewer=Template(_asset("viewer.html")).substitute(organs=_organ_lines())
@@ -137,10 +137,15 @@ def _about(record: dict[str, Any], cases: Sequence[PageCase]) -> str:
     return " · ".join([*facts, "not for clinical use"])
 
 
+def _count(num_cases: int) -> str:
+    return f"{num_cases} case{'s' * (num_cases != 1)}"
+
+
 def _head() -> str:
     columns = [
         _heading("Case", "text", ""),
         _heading("Status", "text", "left"),
+        _heading("Flags", "number", ""),
         _heading("Time<br>in s", "number", ""),
         _heading("Memory<br>in MiB", "number", ""),
     ]
@@ -168,6 +173,7 @@ def _row(index: int, case: PageCase) -> str:
     cells = [
         f'<td data-value="{escape(entry["name"])}">{name}{notes}</td>',
         f'<td class="left" data-value="{badge}"><span class="badge {status}">{badge}</span></td>',
+        _number(len(entry["flags"]) if "flags" in entry else None, "{:d}"),
         _number(entry.get("total_seconds"), "{:.1f}"),
         _number(entry.get("peak_mib"), "{:.0f}"),
     ]
@@ -182,7 +188,7 @@ def _warnings(entry: dict[str, Any]) -> list[str]:
     return [str(warning) for warning in entry.get("warnings") or []]
 
 
-def _number(value: float | None, pattern: str) -> str:
+def _number(value: int | float | None, pattern: str) -> str:
     if value is None:
         return '<td class="none" data-value="">–</td>'
     return f'<td data-value="{value}">{pattern.format(value)}</td>'
@@ -234,8 +240,9 @@ def _figure(index: int, case: PageCase, picture: Path) -> str:
     if case.viewer is not None:
         link = f'<a class="push no-print" href="#viewer" data-open="{index}">open in viewer</a>'
     return (
-        f'<figure id="picture-{index}"><img loading="lazy" src="{source}" '
-        f'alt="{name}: three planes and a front view with the organs in color">'
+        f'<figure id="picture-{index}"><button type="button" class="enlarge" aria-expanded="false" '
+        f'title="larger or smaller"><img loading="lazy" src="{source}" '
+        f'alt="{name}: three planes and a front view with the organs in color"></button>'
         f"<figcaption><span>{name}</span>{link}</figcaption></figure>\n"
     )
 

@@ -146,12 +146,37 @@ def test_table_is_sorted_and_filtered(page):
     assert names() == ["<i>a", "b & co", "c"]  # 3.25 s, 12.5 s, none
     time.click()
     assert names() == ["b & co", "<i>a", "c"]
+    flags = page.locator("#table thead button", has_text="Flags")
+    flags.click()
+    flags.click()
+    assert names() == ["b & co", "<i>a", "c"]  # 2 flags, 0, none
     page.select_option("#status", "look")
     assert names() == ["b & co"]
     page.select_option("#status", "all")
     page.fill("#search", "cut <short>")
     assert names() == ["c"]
     assert page.inner_text("#count") == "1 of 3 cases"
+
+
+def test_a_picture_grows_to_the_full_width_and_back(page):
+    def width():
+        return page.locator("#picture-0").bounding_box()["width"]
+
+    page.set_viewport_size({"width": 1500, "height": 700})
+    beside = width()
+    page.locator("#picture-0 button").click()
+    assert width() > beside
+    page.locator("#picture-0 button").click()
+    assert width() == beside
+
+
+def test_no_control_is_cut_off_in_a_narrow_window(page):
+    page.set_viewport_size({"width": 420, "height": 800})
+    for name in ("window", "planes-shown", "status", "search"):
+        box = page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 420
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
 
 
 def test_dark_and_light(page):

@@ -65,14 +65,23 @@ function filter() {
     const figure = byId(`picture-${row.dataset.case}`);
     if (figure) figure.hidden = row.hidden;
   }
-  byId("count").textContent =
-    shown === rows.length ? `${shown} cases` : `${shown} of ${rows.length} cases`;
+  const all = `${rows.length} case${rows.length === 1 ? "" : "s"}`;
+  byId("count").textContent = shown === rows.length ? all : `${shown} of ${all}`;
   byId("nothing").hidden = shown > 0;
 }
 
 byId("search").addEventListener("input", filter);
 byId("status").addEventListener("change", filter);
 filter();
+
+/* Pictures: one after the other in full width, or side by side */
+
+for (const button of document.querySelectorAll(".enlarge")) {
+  button.addEventListener("click", () => {
+    const large = button.closest("figure").classList.toggle("large");
+    button.setAttribute("aria-expanded", String(large));
+  });
+}
 
 /* Viewer: three planes on one canvas, the organs' surfaces on another */
 
