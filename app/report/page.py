@@ -131,14 +131,16 @@ def _about(record: dict[str, Any], cases: Sequence[PageCase]) -> str:
     if record:
         facts += [
             escape(f"version {record['version']}"),
-            escape(f"{record['cpu']}, {record['threads']} threads, {record['precision']}"),
+            escape(
+                f"{record['cpu']}, {_count(record['threads'], 'thread')}, {record['precision']}"
+            ),
             escape(str(record["started"]).replace("T", " ")[:16]) + " UTC",
         ]
     return " · ".join([*facts, "not for clinical use"])
 
 
-def _count(num_cases: int) -> str:
-    return f"{num_cases} case{'s' * (num_cases != 1)}"
+def _count(number: int, thing: str = "case") -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _head() -> str:
@@ -165,13 +167,10 @@ def _row(index: int, case: PageCase) -> str:
     name = escape(entry["name"])
     if case.viewer is not None:
         name = f'<button type="button" class="name" data-open="{index}">{name}</button>'
-    notes = "".join(f'<span class="note">{escape(text)}</span>' for text in _warnings(entry))
-    if entry.get("error"):
-        notes += f'<span class="note error">{escape(entry["error"])}</span>'
     status = status_of(entry)
     badge = {"ok": "ok", "look": "warning", "failed": "failed"}[status]
     cells = [
-        f'<td data-value="{escape(entry["name"])}">{name}{notes}</td>',
+        f'<td data-value="{escape(entry["name"])}">{name}</td>',
         f'<td class="left" data-value="{badge}"><span class="badge {status}">{badge}</span></td>',
         _number(len(entry["flags"]) if "flags" in entry else None, "{:d}"),
         _number(entry.get("total_seconds"), "{:.1f}"),
@@ -181,11 +180,20 @@ def _row(index: int, case: PageCase) -> str:
     for organ in ORGANS:
         volume_ml = volumes_ml.get(organ.name) or None  # 0 ml is an organ not found
         cells.append(_number(volume_ml, "{:.0f}" if (volume_ml or 0) >= 10 else "{:.1f}"))
-    return f'<tr data-case="{index}" data-status="{status}">{"".join(cells)}</tr>'
+    return (
+        f'<tbody data-case="{index}" data-status="{status}"><tr>{"".join(cells)}</tr>'
+        f"{_notes(entry, len(cells))}</tbody>"
+    )
 
 
-def _warnings(entry: dict[str, Any]) -> list[str]:
-    return [str(warning) for warning in entry.get("warnings") or []]
+def _notes(entry: dict[str, Any], num_columns: int) -> str:
+    """Give a row of its own to what is to be read about a case, if there is anything."""
+    lines = [f"<div>{escape(str(text))}</div>" for text in entry.get("warnings") or []]
+    if entry.get("error"):
+        lines.append(f'<div class="error">{escape(entry["error"])}</div>')
+    if not lines:
+        return ""
+    return f'<tr class="notes"><td colspan="{num_columns}">{"".join(lines)}</td></tr>'
 
 
 def _number(value: int | float | None, pattern: str) -> str:
