@@ -153,6 +153,7 @@ def test_flags_within_sentences_exist(capsys):
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps)))
     of_other_programs = {"docker", "torchrun", "tensorboard"}
     known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop"}  # docker's
+    known |= {"--containall"}  # Apptainer's
     known |= {"--runs", "--only"}  # of tests/fuzz/fuzz_readers.py
     for page, code in inline_code():
         words = code.split()

@@ -103,13 +103,14 @@ def test_keys_scroll_through_the_slices(page):
 
 
 def test_wheel_scrolls_through_the_slices(page):
-    place = page.inner_text("#place")
+    place, before = page.inner_text("#place"), pixels(page, "slices")
     left, top, width, height = page.evaluate("[...slices.screenSlices[0].leftTopWidthHeight]")
     share = page.evaluate("planes.clientWidth / planes.width")
     middle = {"x": share * (left + width / 2), "y": share * (top + height / 2)}
     page.locator("#planes").hover(position=middle)
     page.mouse.wheel(0, 100)
     page.wait_for_function("old => document.querySelector('#place').textContent !== old", arg=place)
+    assert (pixels(page, "slices") != before).any()
 
 
 def test_an_organ_can_be_hidden_and_shown(page):
