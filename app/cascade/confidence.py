@@ -13,7 +13,8 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
     """Give the probability of the best class at every voxel of the scan, in percent.
 
     The probability is found on the network's grid and interpolated to the scan's,
-    one slice at a time. So it is that of the label a voxel bears, but for a band
+    one slice at a time, so that it takes no more memory than the label map did
+    whose place it takes. It is that of the label a voxel bears, but for a band
     of about one voxel of the network's grid along the borders of organs.
 
     Parameters

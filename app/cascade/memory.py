@@ -254,7 +254,6 @@ def _step_bytes(
             scores + NETWORK_BYTES,
         ),
         # The label map, and the scan that is measured or (smaller) the image that is written.
-        # An image of confidence, if wanted, takes the label map's place later.
         "restore": scores + voxels + scan,
     }
 
