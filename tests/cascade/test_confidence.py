@@ -1,5 +1,6 @@
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from stand_ins import DARK_ORGAN, TISSUE_HU
 
 from app.cascade.confidence import confidence_map
 from app.cascade.pipeline import segment_scan
-from app.cascade.segment import ClassScores
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import ScanHeader, Source
 from app.imaging.orientation import Orientation
@@ -31,15 +31,9 @@ def source_of(shape, spacing_mm=SPACING_MM):
 
 
 def class_scores(logits, box, spacing_mm=SPACING_MM, inside=None):
+    """Give what is read of a ClassScores, whatever else one tells of how it came to be."""
     whole = Box(start=(0, 0, 0), stop=logits.shape[1:])
-    return ClassScores(
-        logits=logits,
-        spacing_mm=spacing_mm,
-        box=box,
-        inside=inside or whole,
-        num_run=1,
-        num_skipped=0,
-    )
+    return SimpleNamespace(logits=logits, spacing_mm=spacing_mm, box=box, inside=inside or whole)
 
 
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():
