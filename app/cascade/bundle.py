@@ -21,6 +21,9 @@ from app.imaging.geometry import SpacingZYX
 from app.imaging.io import ScanHeader
 from app.manifest import MANIFEST_NAME, MODEL_NAME, MODEL_WEIGHTS_NAME, Manifest, sha256_of
 
+HURRIED_COARSENING = 1.25
+"""How much coarser phase two's grid is in a hurry; docs/site/outputs.md has what it costs."""
+
 _CLASS_NAMES = {config.name: config.class_names for config in (LOCATE, SEGMENT)}
 # The locator gives one score, how much more likely organs are than background.
 _NUM_CHANNELS = {LOCATE.name: 1, SEGMENT.name: len(SEGMENT.class_names)}
@@ -95,10 +98,12 @@ def hurried(cascade: Cascade) -> Cascade:
     Returns
     -------
     Cascade
-        The same networks on the same grids; patches of phase two overlap only
-        where the region's size makes them.
+        The same networks, phase two on a coarser grid than it was trained on;
+        its patches overlap only where the region's size makes them.
     """
-    config = replace(cascade.segment.config, overlap=0.0)
+    config = cascade.segment.config
+    z, y, x = (round(step_mm * HURRIED_COARSENING, 6) for step_mm in config.spacing_mm)
+    config = replace(config, spacing_mm=(z, y, x), overlap=0.0)
     return replace(cascade, segment=replace(cascade.segment, config=config), second_look=False)
 
 

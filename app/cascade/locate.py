@@ -1,6 +1,7 @@
 """Phase one: find the abdomen on a coarse copy of the whole scan."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,6 @@ from app.imaging.components import main_region
 from app.imaging.crop import bounding_box, box_on_grid, widen
 from app.imaging.geometry import BoolVolume, Box, Geometry, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
-from app.imaging.resample import resampled_shape
 from app.imaging.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,12 @@ def context_of(abdomen: Abdomen, least_mm: SpacingZYX) -> Box:
         In the scan's own voxels; holds the abdomen's box.
     """
     geometry = abdomen.geometry
-    least_shape = resampled_shape((1, 1, 1), least_mm, geometry.spacing_mm)
-    return widen(abdomen.box, least_shape, geometry.shape)
+    # Rounded down: what is larger than a patch by a part of a voxel would take two of them.
+    z, y, x = (
+        max(1, math.floor(round(least / step, 6)))
+        for least, step in zip(least_mm, geometry.spacing_mm, strict=True)
+    )
+    return widen(abdomen.box, (z, y, x), geometry.shape)
 
 
 def coarse_places(

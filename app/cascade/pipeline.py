@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from app.cascade.bundle import Cascade
+from app.cascade.confidence import confidence_map
 from app.cascade.locate import Abdomen, context_of, locate
 from app.cascade.memory import reset_process_peak
 from app.cascade.plausibility import judge
@@ -32,6 +33,7 @@ def segment_scan(
     *,
     organs: Collection[int] | None = None,
     statistics: bool = False,
+    confidence_path: Path | None = None,
 ) -> CaseReport:
     """Segment the abdominal organs of one CT scan.
 
@@ -47,6 +49,8 @@ def segment_scan(
         Label values to keep; all by default.
     statistics : bool
         Whether to measure the HU of each organ, too.
+    confidence_path : Path, optional
+        Where an image of how sure the network is goes, if one is wanted.
 
     Returns
     -------
@@ -63,6 +67,10 @@ def segment_scan(
     del measured_scan
     with report.step("write"):
         write_label_map(label_map, source, label_path)
+    if confidence_path is not None:
+        del label_map  # makes room for an image of the same size
+        with report.step("confidence"):
+            write_label_map(_confidence_of(scores, source), source, confidence_path)
     return report
 
 
@@ -176,6 +184,10 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
         scan, source = read_scan(scan_path)
     report.warnings += source.notes
     return scan, source
+
+
+def _confidence_of(scores: ClassScores | None, source: Source) -> LabelVolume:
+    return source.blank_label_map() if scores is None else confidence_map(scores, source)
 
 
 def _crop_and_segment(

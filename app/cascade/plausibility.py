@@ -23,6 +23,20 @@ LEAST_SHARE = 0.85
 LEAST_CONFIDENCE = 0.6
 """Mean probability of an organ's own voxels below which the network was guessing."""
 
+_LEADS = {
+    "not_found": "not found, though organs above and below were",
+    "cut_by_field_of_view": "reaching the edge of the scan",
+    "volume_low": "smaller than usual",
+    "volume_high": "larger than usual",
+    "fragmented": "in pieces",
+    "out_of_place": "out of place",
+    "low_confidence": "uncertain",
+}
+"""How a sentence about organs begins, by code."""
+
+_SAID_ALREADY = frozenset({"not_found", "cut_by_field_of_view"})
+"""Codes whose flags have nothing to add to that."""
+
 _LEAST_NEIGHBORS = 5
 _MAY_BE_ABSENT = frozenset({"gallbladder"})
 
@@ -94,18 +108,22 @@ def as_sentences(flags: list[Flag]) -> list[str]:
     Returns
     -------
     list of str
-        Such as ``"volume_low: spleen (20 ml, usually at least 54)"``.
+        Such as ``"smaller than usual: spleen (20.0 ml, usually at least 53.6)"``.
     """
     by_code: dict[str, list[Flag]] = {}
     for flag in flags:
         by_code.setdefault(flag.code, []).append(flag)
-    sentences = []
-    for code, alike in by_code.items():
-        told = [
-            flag.text if flag.organ is None else f"{flag.organ} ({flag.text})" for flag in alike
-        ]
-        sentences.append(f"{code}: {', '.join(told)}")
-    return sentences
+    return [_as_sentence(code, alike) for code, alike in by_code.items()]
+
+
+def _as_sentence(code: str, alike: list[Flag]) -> str:
+    if alike[0].organ is None:
+        return alike[0].text
+    names = [str(flag.organ).replace("_", " ") for flag in alike]
+    if code in _SAID_ALREADY:
+        return f"{_LEADS[code]}: {', '.join(names)}"
+    told = [f"{name} ({flag.text})" for name, flag in zip(names, alike, strict=True)]
+    return f"{_LEADS[code]}: {', '.join(told)}"
 
 
 def _judge_scan(measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:

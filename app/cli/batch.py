@@ -60,6 +60,8 @@ def run_batch(arguments: argparse.Namespace) -> int:
     if arguments.resume and extras.boxes is None:
         finished = finished_cases(arguments.output, cases, extras.as_record())
     prepare_folder(arguments.output)
+    if extras.confidence is not None:
+        prepare_folder(extras.confidence)
     if arguments.resume:
         remove_partial_files(arguments.output)
     limit_bytes = memory_limit(asked_bytes)
@@ -250,6 +252,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
                 cascade,
                 organs=extras.organs,
                 statistics=extras.table is not None,
+                confidence_path=extras.confidence_path(case),
             )
             _check_unchanged(case, entry["input_state"])
             hand_over(case.label_path)

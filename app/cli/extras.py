@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
 STATISTICS_NAME = "organs.csv"
+CONFIDENCE_NAME = "confidence"
 
 
 def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,11 @@ def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
         "--statistics",
         action="store_true",
         help=f"write {STATISTICS_NAME}: volume, HU, extent of every organ of every scan",
+    )
+    parser.add_argument(
+        "--confidence",
+        action="store_true",
+        help=f"write {CONFIDENCE_NAME}/X.nii.gz: how sure the network is of each voxel, 0 to 100",
     )
     parser.add_argument(
         "--fast",
@@ -74,6 +80,8 @@ class Extras:
         Where statistics go, if they are wanted.
     boxes : BoxTable or None
         Where boxes go, if they alone are wanted.
+    confidence : Path or None
+        Folder for images of confidence, if they are wanted.
 
     Raises
     ------
@@ -95,6 +103,7 @@ class Extras:
         _check(arguments)
         self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
         self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
+        self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
 
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
@@ -105,8 +114,13 @@ class Extras:
             "organs": names,
             "formats": list(self.formats),
             "statistics": self.table is not None,
+            "confidence": self.confidence is not None,
             "fast": self.fast,
         }
+
+    def confidence_path(self, case: "Case") -> Path | None:
+        """Give the file for a case's image of confidence; named as its label map."""
+        return None if self.confidence is None else self.confidence / case.label_path.name
 
     def write(self, case: "Case", report: "CaseReport") -> list[Path]:
         """Write what was asked for of a case whose label map is finished.
@@ -132,6 +146,8 @@ class Extras:
         from app.outputs.label_tables import write_label_tables
 
         paths = write_label_tables(self.output)
+        if (confidence_path := self.confidence_path(case)) is not None:
+            paths.append(confidence_path)
         if self.table is not None:
             self.table.put(case.name, report.organs, _flags_of(report))
             paths.append(self.table.path)
@@ -174,10 +190,11 @@ def _check(arguments: argparse.Namespace) -> None:
     if unknown:
         raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
     labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
-    if arguments.boxes_only and (labels_wanted or arguments.fast or arguments.preview):
+    pictures_wanted = arguments.confidence or arguments.preview
+    if arguments.boxes_only and (labels_wanted or pictures_wanted or arguments.fast):
         raise UsageError(
             "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
-            "--statistics, --fast and --preview"
+            "--statistics, --confidence, --fast and --preview"
         )
     if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
         raise UsageError(

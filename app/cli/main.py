@@ -36,7 +36,7 @@ EXIT_USAGE = 2
 WELCOME = """\
 Finds 13 abdominal organs in CT scans, on a plain computer. Not for clinical use.
 
-Start here: put scans (.nii.gz, .nii, .mha, .nrrd) into a folder and run
+Start here: put scans (NIfTI, MetaImage, NRRD, or DICOM folders) into a folder and run
 
   python -m app predict --input SCANS --output LABELS --preview
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.cli.cases import Case
+from app.cli.extras import CONFIDENCE_NAME
 from app.errors import OutputError, UsageError
 from app.imaging.io import atomic_path
 from app.manifest import sha256_of
@@ -136,7 +137,7 @@ def ended_by_signals(close: Callable[[str], None]) -> Iterator[None]:
 
 def remove_partial_files(folder: Path) -> None:
     """Remove what this process, or one that was killed, had begun to write."""
-    for path in folder.glob(".partial-*"):
+    for path in (*folder.glob(".partial-*"), *folder.glob(f"{CONFIDENCE_NAME}/.partial-*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
             continue

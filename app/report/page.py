@@ -78,13 +78,13 @@ def page_parts(record: dict[str, Any], cases: Sequence[PageCase]) -> Iterator[st
         HTML; table and pictures first, the scans' voxels last.
     """
     num_shown = sum(case.viewer is not None for case in cases)
-    title = f"{len(cases)} case{'s' * (len(cases) != 1)}, abdominal organs"
+    title = f"{_count(len(cases))}, abdominal organs"
     yield Template(_asset("page.html")).substitute(
         title=title,
         heading=title,
         about=_about(record, cases),
         style=_asset("report.css"),
-        num_cases=len(cases),
+        count=_count(len(cases)),
         head=_head(),
         rows="\n".join(_row(index, case) for index, case in enumerate(cases)),
         viewer=Template(_asset("viewer.html")).substitute(organs=_organ_lines())
@@ -131,16 +131,23 @@ def _about(record: dict[str, Any], cases: Sequence[PageCase]) -> str:
     if record:
         facts += [
             escape(f"version {record['version']}"),
-            escape(f"{record['cpu']}, {record['threads']} threads, {record['precision']}"),
+            escape(
+                f"{record['cpu']}, {_count(record['threads'], 'thread')}, {record['precision']}"
+            ),
             escape(str(record["started"]).replace("T", " ")[:16]) + " UTC",
         ]
     return " · ".join([*facts, "not for clinical use"])
+
+
+def _count(number: int, thing: str = "case") -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _head() -> str:
     columns = [
         _heading("Case", "text", ""),
         _heading("Status", "text", "left"),
+        _heading("Flags", "number", ""),
         _heading("Time<br>in s", "number", ""),
         _heading("Memory<br>in MiB", "number", ""),
     ]
@@ -160,14 +167,12 @@ def _row(index: int, case: PageCase) -> str:
     name = escape(entry["name"])
     if case.viewer is not None:
         name = f'<button type="button" class="name" data-open="{index}">{name}</button>'
-    notes = "".join(f'<span class="note">{escape(text)}</span>' for text in _warnings(entry))
-    if entry.get("error"):
-        notes += f'<span class="note error">{escape(entry["error"])}</span>'
     status = status_of(entry)
     badge = {"ok": "ok", "look": "warning", "failed": "failed"}[status]
     cells = [
-        f'<td data-value="{escape(entry["name"])}">{name}{notes}</td>',
+        f'<td data-value="{escape(entry["name"])}">{name}</td>',
         f'<td class="left" data-value="{badge}"><span class="badge {status}">{badge}</span></td>',
+        _number(len(entry["flags"]) if "flags" in entry else None, "{:d}"),
         _number(entry.get("total_seconds"), "{:.1f}"),
         _number(entry.get("peak_mib"), "{:.0f}"),
     ]
@@ -175,14 +180,23 @@ def _row(index: int, case: PageCase) -> str:
     for organ in ORGANS:
         volume_ml = volumes_ml.get(organ.name) or None  # 0 ml is an organ not found
         cells.append(_number(volume_ml, "{:.0f}" if (volume_ml or 0) >= 10 else "{:.1f}"))
-    return f'<tr data-case="{index}" data-status="{status}">{"".join(cells)}</tr>'
+    return (
+        f'<tbody data-case="{index}" data-status="{status}"><tr>{"".join(cells)}</tr>'
+        f"{_notes(entry, len(cells))}</tbody>"
+    )
 
 
-def _warnings(entry: dict[str, Any]) -> list[str]:
-    return [str(warning) for warning in entry.get("warnings") or []]
+def _notes(entry: dict[str, Any], num_columns: int) -> str:
+    """Give a row of its own to what is to be read about a case, if there is anything."""
+    lines = [f"<div>{escape(str(text))}</div>" for text in entry.get("warnings") or []]
+    if entry.get("error"):
+        lines.append(f'<div class="error">{escape(entry["error"])}</div>')
+    if not lines:
+        return ""
+    return f'<tr class="notes"><td colspan="{num_columns}">{"".join(lines)}</td></tr>'
 
 
-def _number(value: float | None, pattern: str) -> str:
+def _number(value: int | float | None, pattern: str) -> str:
     if value is None:
         return '<td class="none" data-value="">–</td>'
     return f'<td data-value="{value}">{pattern.format(value)}</td>'
@@ -234,8 +248,9 @@ def _figure(index: int, case: PageCase, picture: Path) -> str:
     if case.viewer is not None:
         link = f'<a class="push no-print" href="#viewer" data-open="{index}">open in viewer</a>'
     return (
-        f'<figure id="picture-{index}"><img loading="lazy" src="{source}" '
-        f'alt="{name}: three planes and a front view with the organs in color">'
+        f'<figure id="picture-{index}"><button type="button" class="enlarge" aria-expanded="false" '
+        f'title="larger or smaller"><img loading="lazy" src="{source}" '
+        f'alt="{name}: three planes and a front view with the organs in color"></button>'
         f"<figcaption><span>{name}</span>{link}</figcaption></figure>\n"
     )
 

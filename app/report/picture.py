@@ -1,6 +1,7 @@
 """The picture of a case: three planes, the organs from the front, and their volumes."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,13 @@ SCALE_BAR_MM = 50
 
 PAPER, TILE = (19, 23, 29), (0, 0, 0)
 BRIGHT, PLAIN, FAINT = (242, 245, 248), (205, 212, 220), (132, 142, 154)
+AMBER = (240, 192, 96)
+
+NOTE_PIXELS = 21
+"""Height of a line of small print."""
+
+NOTE_LETTERS = 40
+"""Letters of small print that fit beside each other into the legend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,7 @@ def draw_picture(
     volumes_ml: Mapping[str, float],
     *,
     title: str,
+    warnings: Sequence[str] = (),
 ) -> Image.Image:
     """Draw a scan with its organs.
 
@@ -76,6 +85,8 @@ def draw_picture(
         Volume of each organ, in ml.
     title : str
         Written above.
+    warnings : sequence of str
+        Written below the legend, as far as there is room.
 
     Returns
     -------
@@ -99,7 +110,8 @@ def draw_picture(
         top = HEAD_PIXELS + row * (rows[0] + GAP_PIXELS)
         _draw_tile(picture, tile, (left, top), (columns[column], rows[row]))
     _draw_scale_bar(pen, pixels_per_mm, left=MARGIN_PIXELS + 14, bottom=HEAD_PIXELS + rows[0] - 12)
-    _draw_legend(pen, volumes_ml, left=legend_left, top=HEAD_PIXELS)
+    bottom = _draw_legend(pen, volumes_ml, left=legend_left, top=HEAD_PIXELS)
+    _write_warnings(pen, warnings, left=legend_left, top=bottom, stop=height - MARGIN_PIXELS)
     return picture
 
 
@@ -253,8 +265,8 @@ def _draw_scale_bar(
 
 def _draw_legend(
     pen: ImageDraw.ImageDraw, volumes_ml: Mapping[str, float], *, left: int, top: int
-) -> None:
-    """Write each organ's color, name and volume."""
+) -> int:
+    """Write each organ's color, name and volume; give the row below."""
     right = left + LEGEND_PIXELS
     pen.text((left, top), "Organ", FAINT, _font(15))
     pen.text((right, top), "ml", FAINT, _font(15), anchor="ra")
@@ -267,7 +279,19 @@ def _draw_legend(
         pen.text((left + 27, y), organ.name.replace("_", " ").capitalize(), ink, _font(18))
         pen.text((right, y), found if volume_ml else "not found", ink, _font(18), anchor="ra")
     bottom = top + 30 + len(ORGANS) * LINE_PIXELS + 14
-    for line, text in enumerate(
-        ("Drawn for looking at, not for", "measuring. Not for clinical use.")
-    ):
-        pen.text((left, bottom + 21 * line), text, FAINT, _font(15))
+    for text in ("Drawn for looking at, not for", "measuring. Not for clinical use."):
+        pen.text((left, bottom), text, FAINT, _font(15))
+        bottom += NOTE_PIXELS
+    return bottom
+
+
+def _write_warnings(
+    pen: ImageDraw.ImageDraw, warnings: Sequence[str], *, left: int, top: int, stop: int
+) -> None:
+    """Write what should be looked at, and three dots where there is more than fits."""
+    lines = [line for text in warnings for line in ["", *textwrap.wrap(text, NOTE_LETTERS)]]
+    room = max(0, (stop - top) // NOTE_PIXELS)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], "…"][:room]
+    for index, line in enumerate(lines):
+        pen.text((left, top + NOTE_PIXELS * index), line, AMBER, _font(15))

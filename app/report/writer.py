@@ -90,7 +90,8 @@ class ReportWriter:
         entry = entry | {"volumes_ml": volumes_ml}
         copy = viewing_copy(scan, labels)
         title = entry["name"].encode("utf-8", "backslashreplace").decode("utf-8")
-        picture = draw_picture(scan, labels, copy, volumes_ml, title=title)
+        warnings = [str(warning) for warning in entry.get("warnings") or []]
+        picture = draw_picture(scan, labels, copy, volumes_ml, title=title, warnings=warnings)
         picture_path = self.folder / f"{entry['name']}.png"
         with atomic_path(picture_path) as partial:
             picture.save(partial, format="PNG")

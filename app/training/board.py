@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from app.config import PhaseConfig
@@ -66,14 +66,17 @@ def draw_comparison(
     hu = (low + (image + INPUT_LIMIT) * (high - low) / (2 * INPUT_LIMIT)).astype(np.int16)
     z, y = busiest_slice(wanted, axis=0), busiest_slice(wanted, axis=1)
     rows = []
-    for labels in (wanted, found):
+    for name, labels in (("reference", wanted), ("prediction", found)):
         axial, coronal, _ = three_planes(hu, labels, phase.spacing_mm, (z, y, 0))
-        rows.append(_beside(paint(axial, PIXELS_PER_MM), paint(coronal, PIXELS_PER_MM)))
+        row = _beside(paint(axial, PIXELS_PER_MM), paint(coronal, PIXELS_PER_MM))
+        # Outlined, so that it is read on bright bone too.
+        ImageDraw.Draw(row).text((6, 4), name, "white", stroke_width=1, stroke_fill="black")
+        rows.append(np.asarray(row))
     return np.concatenate(rows)
 
 
-def _beside(left: Image.Image, right: Image.Image) -> npt.NDArray[np.uint8]:
+def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
     both = Image.new("RGB", (left.width + right.width, max(left.height, right.height)))
     both.paste(left, (0, 0))
     both.paste(right, (left.width, 0))
-    return np.asarray(both)
+    return both

@@ -130,7 +130,7 @@ def test_report_tells_box_volumes_times_and_memory(tmp_path, cascade, body):
     assert report.volumes_ml["aorta"] == 0
     # Fine but for the size of the liver: the lowest in people is 910 ml, room for doubt 1.25.
     assert [(flag.code, flag.organ) for flag in report.flags] == [("volume_low", "liver")]
-    assert report.warnings == [f"volume_low: liver ({report.flags[0].text})"]
+    assert report.warnings == [f"smaller than usual: liver ({report.flags[0].text})"]
     assert report.num_patches > 0
     # Slices 8 ... 35 hold the balls; 20 mm more are 4 slices.
     assert report.box.start[0] in (2, 3, 4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.cascade.norms import read_norms
-from app.cascade.plausibility import as_sentences, judge
+from app.cascade.plausibility import _LEADS, as_sentences, judge
 from app.imaging.organ_measures import OrganMeasure
 
 
@@ -95,4 +95,24 @@ def test_turned_body_is_flagged_by_name(usual, axes, code):
 def test_flags_of_one_kind_make_one_sentence(usual):
     flags = judge(changed(changed(usual, "spleen", volume_ml=20.0), "pancreas", volume_ml=5.0))
     (sentence,) = as_sentences(flags)
-    assert sentence.startswith("volume_low: spleen (20.0 ml, usually at least 53.6), pancreas (5.0")
+    assert sentence.startswith(
+        "smaller than usual: spleen (20.0 ml, usually at least 53.6), pancreas (5.0"
+    )
+
+
+def test_what_is_the_same_of_all_organs_is_said_once(usual):
+    cut = dict.fromkeys(("liver", "left_kidney"), {"cut": (True, False, False)})
+    measures = usual
+    for organ, fields in cut.items():
+        measures = changed(measures, organ, **fields)
+    assert as_sentences(judge(measures)) == ["reaching the edge of the scan: liver, left kidney"]
+
+
+def test_every_flag_has_its_words(usual):
+    odd = changed(usual, "liver", volume_ml=8700.0, cut=(False, True, False))
+    odd = changed(odd, "spleen", volume_ml=20.0, largest_share=0.5)
+    odd = changed(odd, "left_kidney", center_mm=(-35.7, 31.0, -110.0))
+    del odd["pancreas"]
+    flags = judge(odd, dict.fromkeys(odd, 0.5))
+    assert {flag.code for flag in flags if flag.organ} == set(_LEADS)
+    assert len(as_sentences(flags)) == len({flag.code for flag in flags})

@@ -172,6 +172,31 @@ def test_only_the_organs_asked_for_are_in_the_results(scans, predict, tmp_path):
     assert record_of(tmp_path / "labels")["organs"] == ["spleen", "left_kidney"]
 
 
+def test_confidence_lies_in_a_folder_of_its_own_that_refine_takes(scans, predict, tmp_path):
+    assert predict(scans, "--confidence") == 0
+    labels, confidence = tmp_path / "labels", tmp_path / "labels" / "confidence"
+    percent = labels_in(confidence / "a.nii.gz")
+    assert percent.shape == labels_in(labels / "a.nii.gz").shape
+    assert (percent[0, 0, 0], percent.max()) == (0, 100)
+    assert record_of(labels)["confidence"] is True
+    given = tmp_path / "given"
+    given.mkdir()
+    sitk.WriteImage(sitk.ReadImage(labels / "a.nii.gz") * 0, given / "a.nii.gz")
+    options = ["--labels", str(given), "--predictions", str(labels), "--rule", "plausible"]
+    options += ["--confidence", str(confidence), "--output", str(tmp_path / "refined")]
+    assert main(["refine", *options]) == 0
+    refined = labels_in(tmp_path / "refined" / "a.nii.gz")
+    assert (refined == BRIGHT_ORGAN).any()
+
+
+def test_an_image_of_confidence_begun_and_not_finished_is_removed(scans, predict, tmp_path):
+    assert predict(scans, "--confidence") == 0
+    begun = tmp_path / "labels" / "confidence" / ".partial-1-00000000.nii.gz"
+    begun.write_bytes(b"half")
+    assert predict(scans, "--confidence", "--resume") == 0
+    assert [path.name for path in begun.parent.iterdir()] == ["a.nii.gz"]
+
+
 def test_boxes_only_runs_phase_one_alone(scans, predict, tmp_path, body):
     _, labels, _ = body
     assert predict(scans, "--boxes-only") == 0
@@ -200,6 +225,7 @@ def test_fast_is_told_in_the_record(scans, predict, tmp_path):
         (("--dicom", "/nowhere"), "/nowhere: no such folder"),
         (("--boxes-only", "--statistics"), "--boxes-only"),
         (("--boxes-only", "--preview"), "--boxes-only"),
+        (("--boxes-only", "--confidence"), "--boxes-only"),
     ],
 )
 def test_wrong_use_is_said_before_any_work(scans, predict, tmp_path, capsys, options, message):
@@ -226,8 +252,10 @@ def test_dicom_segmentation_where_the_library_is_missing_is_wrong_use(monkeypatc
         formats=["dicom-seg"],
         dicom=None,
         statistics=False,
+        confidence=False,
         fast=False,
         boxes_only=False,
+        preview=False,
     )
     with pytest.raises(UsageError, match="highdicom, which is not installed"):
         extras.Extras(arguments)

@@ -87,7 +87,7 @@ def test_record_tells_how_each_case_went(scans, tmp_path, stand_in_weights):
     assert case["volumes_ml"]["liver"] > 100
     (flag,) = case["flags"]  # a ball of 137 ml is small for a liver
     assert (flag["code"], flag["organ"]) == ("volume_low", "liver")
-    assert case["warnings"] == [f"volume_low: liver ({flag['text']})"]
+    assert case["warnings"] == [f"smaller than usual: liver ({flag['text']})"]
 
 
 def test_preview_draws_what_was_segmented_and_lists_what_was_not(scans, tmp_path, stand_in_weights):

@@ -28,10 +28,11 @@ def test_steps_add_up_to_a_case():
     assert case_fraction("write", 1.0) == pytest.approx(1)
 
 
-def test_time_left_goes_by_the_size_of_the_files(monkeypatch):
+def test_time_left_goes_by_the_size_of_the_files_and_what_every_scan_costs(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("app.cli.progress.time.perf_counter", lambda: now[0])
-    progress = BatchProgress(cases(30, 60, 10), "lines", out=io.StringIO())
+    monkeypatch.setattr("app.cli.progress.FIXED_BYTES", 7)
+    progress = BatchProgress(cases(23, 53, 3), "lines", out=io.StringIO())
     progress.begin(0)
     assert progress.seconds_left() is None
     now[0] += 6

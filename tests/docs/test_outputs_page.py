@@ -4,7 +4,7 @@ from pathlib import Path
 from app.outputs.organ_table import COLUMNS
 from app.terminology import TERMS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OUTPUTS.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "site" / "outputs.md").read_text()
 
 
 def test_the_pages_codes_are_those_that_are_written():

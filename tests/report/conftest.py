@@ -46,6 +46,7 @@ def report_folder(tmp_path_factory, anatomy):
                 "total_seconds": 12.5 if warnings else 3.25,
                 "peak_mib": 600,
                 "warnings": warnings,
+                "flags": 2 * [{"code": "cut_by_box"}] if warnings else [],
             }
             report.add(entry, scans / f"{stem}.nii.gz", folder / f"{stem}.nii.gz")
         report.add_failed({"name": "c", "status": "failed", "error": "c.nii.gz: cut <short>"})

@@ -42,6 +42,21 @@ def test_air_alone_is_drawn_too():
     assert picture.mode == "RGB"
 
 
+def test_warnings_stand_below_the_legend_and_inside_the_picture():
+    scan, labels = volumes((41, 48, 36), (5.0, 2.0, 3.0))
+    copy = viewing_copy(scan, labels)
+    plain, warned, crowded = (
+        np.asarray(draw_picture(scan, labels, copy, {}, title="a case", warnings=warnings))
+        for warnings in ((), ["the liver may be cut off"], 99 * ["in pieces: stomach"])
+    )
+    assert plain.shape == warned.shape == crowded.shape
+    changed = [np.argwhere((plain != drawn).any(axis=-1)) for drawn in (warned, crowded)]
+    for places in changed:
+        assert places[:, 1].min() > plain.shape[1] - LEGEND_PIXELS - 30
+        assert places.max(axis=0)[0] < plain.shape[0] - 20
+    assert len(changed[1]) > len(changed[0]) > 50
+
+
 def test_legend_has_the_color_of_every_organ():
     scan, labels = volumes((41, 48, 36), (5.0, 2.0, 3.0))
     picture = draw_picture(

@@ -48,14 +48,19 @@ def test_names_and_errors_cannot_break_the_page(report_folder):
 
 
 def test_table_tells_without_the_viewer_what_was_found(report_folder):
-    table = re.search(r"<tbody>(.*?)</tbody>", page_of(report_folder), re.DOTALL)[1]
-    first, second, third = re.findall(r"<tr .*?</tr>", table, re.DOTALL)
+    first, second, third = re.findall(r"<tbody .*?</tbody>", page_of(report_folder), re.DOTALL)
     assert 'data-status="look"' in first
     assert "the liver may be cut off" in first
     assert ">12.5<" in first
     assert ">19<" in first  # 8 x 10 x 8 voxels of 30 mm3 are 19.2 ml
     assert 'data-status="ok"' in second
     assert 'data-status="failed"' in third
+    assert "notes" not in second
+    num_columns = re.search(r"<thead>.*?</thead>", page_of(report_folder), re.DOTALL)[0].count(
+        "<th "
+    )
+    assert first.count("<td data-value") + first.count('<td class="') == num_columns
+    assert f'colspan="{num_columns}"' in first
 
 
 def test_viewers_voxels_are_the_copy_of_the_scan(report_folder, tmp_path):

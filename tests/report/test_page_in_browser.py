@@ -103,13 +103,14 @@ def test_keys_scroll_through_the_slices(page):
 
 
 def test_wheel_scrolls_through_the_slices(page):
-    place = page.inner_text("#place")
+    place, before = page.inner_text("#place"), pixels(page, "slices")
     left, top, width, height = page.evaluate("[...slices.screenSlices[0].leftTopWidthHeight]")
     share = page.evaluate("planes.clientWidth / planes.width")
     middle = {"x": share * (left + width / 2), "y": share * (top + height / 2)}
     page.locator("#planes").hover(position=middle)
     page.mouse.wheel(0, 100)
     page.wait_for_function("old => document.querySelector('#place').textContent !== old", arg=place)
+    assert (pixels(page, "slices") != before).any()
 
 
 def test_an_organ_can_be_hidden_and_shown(page):
@@ -138,7 +139,7 @@ def test_a_name_in_the_table_opens_its_case(page):
 
 def test_table_is_sorted_and_filtered(page):
     def names():
-        cells = page.locator("#table tbody tr:not([hidden]) td:first-child").all()
+        cells = page.locator("#table tbody:not([hidden]) td[data-value]:first-child").all()
         return [cell.get_attribute("data-value") for cell in cells]
 
     time = page.locator("#table thead button", has_text="Time")
@@ -146,12 +147,37 @@ def test_table_is_sorted_and_filtered(page):
     assert names() == ["<i>a", "b & co", "c"]  # 3.25 s, 12.5 s, none
     time.click()
     assert names() == ["b & co", "<i>a", "c"]
+    flags = page.locator("#table thead button", has_text="Flags")
+    flags.click()
+    flags.click()
+    assert names() == ["b & co", "<i>a", "c"]  # 2 flags, 0, none
     page.select_option("#status", "look")
     assert names() == ["b & co"]
     page.select_option("#status", "all")
     page.fill("#search", "cut <short>")
     assert names() == ["c"]
     assert page.inner_text("#count") == "1 of 3 cases"
+
+
+def test_a_picture_grows_to_the_full_width_and_back(page):
+    def width():
+        return page.locator("#picture-0").bounding_box()["width"]
+
+    page.set_viewport_size({"width": 1500, "height": 700})
+    beside = width()
+    page.locator("#picture-0 button").click()
+    assert width() > beside
+    page.locator("#picture-0 button").click()
+    assert width() == beside
+
+
+def test_no_control_is_cut_off_in_a_narrow_window(page):
+    page.set_viewport_size({"width": 420, "height": 800})
+    for name in ("window", "planes-shown", "status", "search"):
+        box = page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 420
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
 
 
 def test_dark_and_light(page):

@@ -24,31 +24,31 @@ applyTheme();
 
 /* Table of cases: sorted by its headers, filtered by text and status */
 
-const tableBody = byId("table").tBodies[0];
-const rows = [...tableBody.rows];
+const table = byId("table");
+const cases = [...table.tBodies]; // each with a row of figures and, if need be, one of notes
 
 function sortBy(header) {
   const descending = header.getAttribute("aria-sort") === "ascending";
-  for (const other of byId("table").tHead.querySelectorAll("[aria-sort]")) {
+  for (const other of table.tHead.querySelectorAll("[aria-sort]")) {
     other.setAttribute("aria-sort", "none");
   }
   header.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const isNumber = header.dataset.type === "number";
-  const key = (row) => {
-    const value = row.cells[header.cellIndex].dataset.value;
+  const key = (one) => {
+    const value = one.rows[0].cells[header.cellIndex].dataset.value;
     return isNumber ? (value === "" ? NaN : Number(value)) : value;
   };
   const compare = (a, b) =>
     isNumber ? a - b : a.localeCompare(b, undefined, { numeric: true, sensitivity: "base" });
-  rows.sort((one, other) => {
+  cases.sort((one, other) => {
     const [a, b] = [key(one), key(other)];
     if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // none: last
     return descending ? compare(b, a) : compare(a, b);
   });
-  tableBody.append(...rows);
+  table.append(...cases);
 }
 
-for (const header of byId("table").tHead.querySelectorAll("[aria-sort]")) {
+for (const header of table.tHead.querySelectorAll("[aria-sort]")) {
   header.querySelector("button").addEventListener("click", () => sortBy(header));
 }
 
@@ -56,23 +56,32 @@ function filter() {
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const status = byId("status").value;
   let shown = 0;
-  for (const row of rows) {
-    const text = row.textContent.toLowerCase();
-    row.hidden =
+  for (const one of cases) {
+    const text = one.textContent.toLowerCase();
+    one.hidden =
       !words.every((word) => text.includes(word)) ||
-      (status !== "all" && row.dataset.status !== status);
-    shown += !row.hidden;
-    const figure = byId(`picture-${row.dataset.case}`);
-    if (figure) figure.hidden = row.hidden;
+      (status !== "all" && one.dataset.status !== status);
+    shown += !one.hidden;
+    const figure = byId(`picture-${one.dataset.case}`);
+    if (figure) figure.hidden = one.hidden;
   }
-  byId("count").textContent =
-    shown === rows.length ? `${shown} cases` : `${shown} of ${rows.length} cases`;
+  const all = `${cases.length} case${cases.length === 1 ? "" : "s"}`;
+  byId("count").textContent = shown === cases.length ? all : `${shown} of ${all}`;
   byId("nothing").hidden = shown > 0;
 }
 
 byId("search").addEventListener("input", filter);
 byId("status").addEventListener("change", filter);
 filter();
+
+/* Pictures: one after the other in full width, or side by side */
+
+for (const button of document.querySelectorAll(".enlarge")) {
+  button.addEventListener("click", () => {
+    const large = button.closest("figure").classList.toggle("large");
+    button.setAttribute("aria-expanded", String(large));
+  });
+}
 
 /* Viewer: three planes on one canvas, the organs' surfaces on another */
 
@@ -164,10 +173,10 @@ async function showCase(index) {
   const { name, viewable, center } = report.cases[index];
   current = index;
   byId("case-name").textContent = name;
-  for (const row of rows) {
-    const chosen = Number(row.dataset.case) === index;
-    row.classList.toggle("chosen", chosen);
-    row.querySelector(".name")?.setAttribute("aria-current", String(chosen));
+  for (const one of cases) {
+    const chosen = Number(one.dataset.case) === index;
+    one.classList.toggle("chosen", chosen);
+    one.querySelector(".name")?.setAttribute("aria-current", String(chosen));
   }
   listOrgans();
   if (!viewable) {
@@ -313,7 +322,7 @@ planes.addEventListener(
 );
 
 function neighbor(step) {
-  const order = rows.filter((row) => !row.hidden).map((row) => Number(row.dataset.case));
+  const order = cases.filter((one) => !one.hidden).map((one) => Number(one.dataset.case));
   if (!order.length) return;
   open(order[(order.indexOf(current) + step + order.length) % order.length]);
 }
