@@ -206,7 +206,7 @@ def _crop_and_segment(
         scores = _score_box(scan, source, larger, cascade, report)
         cuts = find_cuts(scores, larger)
     for cut in cuts:
-        text = f"the {cut.organ} may be cut off by the located box"
+        text = f"the {cut.organ.replace('_', ' ')} may be cut off by the located box"
         report.flag("cut_by_box", text, cut.organ)
     return scores
 
