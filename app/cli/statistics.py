@@ -79,13 +79,16 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
         If there is no pair.
     """
     from app.cli.cases import case_name, find_cases
+    from app.imaging.io import SCAN_SUFFIXES
 
     cases = find_cases(scans, Path())
     if len(cases) == 1 and labels.is_file():
         return [(case_name(labels), cases[0].scan_path, labels)]
     if not labels.is_dir():
         raise UsageError(f"--labels {labels}: no such folder; give one where --scans is one")
-    named = {case_name(path): path for path in sorted(labels.iterdir()) if path.is_file()}
+    # Pictures and tables of `predict` lie beside its label maps.
+    maps = [path for path in sorted(labels.iterdir()) if path.name.lower().endswith(SCAN_SUFFIXES)]
+    named = {case_name(path): path for path in maps if path.is_file()}
     pairs = [(case.name, case.scan_path, named[case.name]) for case in cases if case.name in named]
     if not pairs:
         raise UsageError(f"--labels {labels}: no label map is named as a scan of {scans}")
