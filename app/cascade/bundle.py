@@ -5,8 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from app.cascade.engine import CpuNetwork, PatchNetwork, Precision
-from app.cascade.memory import MemoryPlan, plan_memory
+from app.cascade.engine import CpuNetwork, PatchNetwork, Precision, available_threads
+from app.cascade.memory import (
+    MemoryPlan,
+    check_program_fits,
+    plan_memory,
+    within_address_space,
+)
 from app.cascade.progress import Observer, nobody
 from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
 from app.errors import WeightsError
@@ -50,6 +55,8 @@ class Cascade:
         Scans that need more are refused.
     second_look : bool
         Whether a box that cuts an organ is scored once more, larger.
+    keeps_scan, writes_more : bool
+        What else memory is planned for; see :func:`plan_memory`.
     observer : Observer
         Told how far a scan has come.
     """
@@ -58,6 +65,8 @@ class Cascade:
     segment: Phase
     memory_limit_bytes: int
     second_look: bool = True
+    keeps_scan: bool = False
+    writes_more: bool = False
     observer: Observer = nobody
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
@@ -68,6 +77,8 @@ class Cascade:
             segment=self.segment.config,
             limit_bytes=self.memory_limit_bytes,
             region_mm=region_mm,
+            keeps_scan=self.keeps_scan,
+            writes_more=self.writes_more,
         )
 
 
@@ -136,12 +147,16 @@ def open_cascade(
     ------
     WeightsError
         If the folder does not hold both phases, whole and unchanged.
+    MemoryLimitError
+        If the program alone would exceed the limit, or that of ``ulimit -v``.
     """
+    limit_bytes = within_address_space(memory_limit_bytes, threads or available_threads())
+    check_program_fits(limit_bytes)
     locate, segment = (
         open_phase(weights / name, name, threads=threads, precision=precision)
         for name in (LOCATE.name, SEGMENT.name)
     )
-    return Cascade(locate=locate, segment=segment, memory_limit_bytes=memory_limit_bytes)
+    return Cascade(locate=locate, segment=segment, memory_limit_bytes=limit_bytes)
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:

@@ -96,6 +96,11 @@ class Extras:
         self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
         self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
 
+    @property
+    def formats_beside(self) -> bool:
+        """Whether the label map is wanted in further formats."""
+        return set(self.formats) != {"nifti"}
+
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
         names = [
