@@ -10,19 +10,16 @@ import numpy as np
 
 
 def resident_after_each(scans, output, *options):
-    """Segment a folder in one process; give case names and MiB resident when each was done."""
+    """Segment a folder in one process; yield the MiB it holds whenever a scan is done."""
     command = [sys.executable, "-m", "app", "predict", "--input", str(scans)]
     command += ["--output", str(output), "--threads", "1", "--progress", "json", *options]
-    names, resident_mib = [], []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             told = json.loads(line)
             if told["step"] == "done":
                 status = Path(f"/proc/{process.pid}/status").read_text()
-                names.append(told["case"])
-                resident_mib.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024)
+                yield int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
     assert process.returncode == 0
-    return names, np.array(resident_mib)
 
 
 def slope(resident_mib, num_kinds):
@@ -31,6 +28,6 @@ def slope(resident_mib, num_kinds):
     Scans of one kind are compared with each other: a large one leaves more in the
     allocator's hands than a small one.
     """
-    rounds = resident_mib.reshape(-1, num_kinds)[1:]
+    rounds = np.reshape(resident_mib, (-1, num_kinds))[1:]
     above_its_kind = rounds - rounds.mean(axis=0)
     return float(np.polyfit(np.arange(rounds.size), above_its_kind.ravel(), 1)[0])

@@ -26,7 +26,7 @@ def write_scans(folder, num_rounds):
     for seed in range(NUM_PHANTOMS):
         path = folder / f"00_{seed}_0000.nii.gz"
         if not path.exists():
-            shape, spacing_mm = (28 + 3 * seed, 70 + 4 * seed, 80 + 2 * seed), (6.0, 4.0, 4.0)
+            shape, spacing_mm = (28 + seed, 48 + seed, 60 - seed), (7.0, 6.0, 6.0)
             hu, _ = make_phantom(shape=shape, spacing_mm=spacing_mm, seed=seed)
             write_volume(Volume(hu, Geometry(shape=shape, spacing_mm=spacing_mm)), path)
         for num in range(1, num_rounds):
@@ -42,13 +42,17 @@ def main():
     parser.add_argument("options", nargs="*", help="for predict, such as -- --fast")
     options = parser.parse_args()
     write_scans(options.work / "scans", options.rounds)
-    names, resident_mib = resident_after_each(
-        options.work / "scans", options.work / "labels", *options.options
-    )
-    for num, of_round in enumerate(resident_mib.reshape(-1, NUM_PHANTOMS), start=1):
-        print(f"round {num:2d}: {of_round.mean():7.1f} MiB resident, most {of_round.max():.1f}")
+    resident_mib = []
+    folders = (options.work / "scans", options.work / "labels")
+    for mib in resident_after_each(*folders, *options.options):
+        resident_mib.append(mib)
+        if len(resident_mib) % NUM_PHANTOMS == 0:
+            of_round = resident_mib[-NUM_PHANTOMS:]
+            mean = sum(of_round) / NUM_PHANTOMS
+            print(f"{len(resident_mib)} scans: {mean:.1f} MiB resident", end="", flush=True)
+            print(f" in the mean of the last {NUM_PHANTOMS}, most {max(of_round):.1f}", flush=True)
     growth = slope(resident_mib, NUM_PHANTOMS)
-    print(f"{len(names)} scans: {growth * 1024:+.1f} KiB a scan after the first round")
+    print(f"{growth * 1024:+.1f} KiB a scan after the first {NUM_PHANTOMS}")
 
 
 if __name__ == "__main__":
