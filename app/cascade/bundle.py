@@ -148,10 +148,11 @@ def open_cascade(
     WeightsError
         If the folder does not hold both phases, whole and unchanged.
     MemoryLimitError
-        If the program alone would exceed the limit, or that of ``ulimit -v``.
+        If the program alone would exceed the container's limit or ``ulimit -v``.
     """
-    limit_bytes = within_address_space(memory_limit_bytes, threads or available_threads())
-    check_program_fits(limit_bytes)
+    num_threads = threads or available_threads()
+    check_program_fits(num_threads)
+    limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     locate, segment = (
         open_phase(weights / name, name, threads=threads, precision=precision)
         for name in (LOCATE.name, SEGMENT.name)

@@ -39,7 +39,8 @@ DECODER_BYTES = 160 * MIB
 """The process that decodes compressed DICOM slices, which counts in the same control group."""
 
 OUTPUTS_BYTES = 320 * MIB
-"""Drawing, and the coarse copy of a scan that a report's page shows."""
+"""Drawing, and the coarse copy of a scan that a report's page shows: 83 to 137 MiB measured on the
+benchmark's phantoms, more where slices are thinner."""
 
 ADDRESS_BYTES = GIB
 THREAD_ADDRESS_BYTES = 128 * MIB
@@ -52,6 +53,7 @@ HU_BYTES = 2
 LARGE_REGION_MM: SpacingZYX = (500.0, 300.0, 400.0)
 """Box assumed before phase one has run; 95 % of 250 published cases are smaller."""
 
+_READING_BYTES_PER_VOXEL = 48
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB}
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 # A version 1 group without a limit reports a number near 2**63.
@@ -149,24 +151,24 @@ def within_address_space(limit_bytes: int, threads: int) -> int:
     return max(0, min(limit_bytes, addresses - ADDRESS_BYTES - threads * THREAD_ADDRESS_BYTES))
 
 
-def check_program_fits(limit_bytes: int) -> None:
-    """Refuse a limit that the program alone would exceed, before networks are loaded.
+def check_program_fits(threads: int) -> None:
+    """Refuse limits of the system that the program alone exceeds, before networks are loaded.
 
     Parameters
     ----------
-    limit_bytes : int
-        What is allowed.
+    threads : int
+        Threads the networks compute with.
 
     Raises
     ------
     MemoryLimitError
         If no scan could be segmented.
     """
-    if limit_bytes < PROGRAM_BYTES:
+    allowed = within_address_space(container_limit() or _NO_LIMIT_BYTES, threads)
+    if allowed < PROGRAM_BYTES:
         raise MemoryLimitError(
-            f"memory limit of {limit_bytes / MIB:.0f} MiB: the program alone needs "
-            f"{PROGRAM_BYTES / MIB:.0f} MiB; raise --memory-limit, the container's own limit "
-            "or ulimit -v, whichever is set"
+            f"memory limit of {allowed / MIB:.0f} MiB: the program alone needs "
+            f"{PROGRAM_BYTES / MIB:.0f} MiB; raise the container's own limit or ulimit -v"
         )
 
 
@@ -312,7 +314,9 @@ def _step_bytes(
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
     scores = _score_bytes(fine, segment.patch_shape, len(segment.class_names))
     return {
-        "read": scan + READING_BYTES + (DECODER_BYTES if header.slice_files else 0),
+        "read": scan
+        + min(READING_BYTES, _READING_BYTES_PER_VOXEL * voxels)
+        + (DECODER_BYTES if header.slice_files else 0),
         "locate": scan
         + max(
             _resample_bytes(geometry.shape[0], coarse),
