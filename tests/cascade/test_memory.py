@@ -174,6 +174,12 @@ def test_scan_that_does_not_fit_is_refused_before_it_is_loaded():
         plan(header((597, 512, 512), (1.25, 0.898, 0.898)), limit_bytes=GIB)
 
 
+def test_wide_pixels_need_no_more_for_they_become_hu_as_they_are_read():
+    shape, spacing_mm = (1338, 512, 512), (0.8, 0.9, 0.9)
+    narrow, wide = (plan(header(shape, spacing_mm, size)) for size in (2, 8))
+    assert wide.steps == narrow.steps
+
+
 def test_scan_that_is_measured_stays_and_outputs_need_it_once_more():
     scan_header = header((1338, 512, 512), (0.8, 0.9, 0.9))
     voxels = np.prod(scan_header.geometry.shape)
