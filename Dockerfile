@@ -3,7 +3,8 @@
 #
 #   docker build --tag abdomen-cascade .            (BuildKit; it is the default since Docker 23)
 #
-# BASE_IMAGE   any Debian-like image with python3 3.11 or newer, its venv module and bash
+# BASE_IMAGE   any Debian-like image with python3 3.11 or newer, its venv module and bash; to build
+#              on the very same one again, name its digest: python:3.11-slim-bookworm@sha256:...
 # TORCH_INDEX  index that holds PyTorch's CPU wheels; empty: the package index of pip
 # secret `ca`  certificate bundle for a network whose proxy has its own
 # wheels/      packages for builds without the internet
@@ -21,10 +22,11 @@ COPY requirements/run.txt docker/trim_packages.sh /build/
 RUN --mount=type=bind,source=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && grep -v -i -E -e '^(openvino-telemetry|highdicom|pyjpegls|packaging|typing-extensions)=' \
-        -e '^(pygments|markdown-it-py|mdurl)=' /build/run.txt > /build/image.txt \
-    && /opt/venv/bin/pip install --quiet --no-compile --no-deps --find-links /wheels \
-        --target /opt/packages --requirement /build/image.txt \
+    && sed -e ':join' -e '/\\$/N; s/\\\n//; t join' /build/run.txt | grep -v -i -E \
+        -e '^(openvino-telemetry|highdicom|pyjpegls|packaging|typing-extensions)=' \
+        -e '^(pygments|markdown-it-py|mdurl)=' > /build/image.txt \
+    && /opt/venv/bin/pip install --quiet --no-compile --no-deps --require-hashes \
+        --find-links /wheels --target /opt/packages --requirement /build/image.txt \
     && sh /build/trim_packages.sh /opt/packages \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/packages
 

@@ -6,6 +6,7 @@ DOCKER ?= $(firstword $(wildcard /usr/bin/docker) docker)
 IMAGE ?= abdomen-cascade
 # Name of the archive that `make submission` writes.
 TEAM ?= team
+# Name a digest to build on the very same one again: python:3.11-slim-bookworm@sha256:...
 BASE_IMAGE ?= python:3.11-slim-bookworm
 # Index that holds PyTorch's CPU wheels; empty: pip's own configuration decides. See README.md.
 TORCH_INDEX ?=
@@ -66,9 +67,14 @@ fuzz: $(BIN)/.dev ## Read 100,000 damaged files: nothing may crash, hang or take
 audit: $(BIN)/.tools ## Ask the package index about known vulnerabilities in what ships
 	requirements/audit.sh .venv/tools/bin/pip-audit
 
-sbom: $(BIN)/.tools ## Write sbom.json, a CycloneDX list of the packages that running needs
+sbom: $(BIN)/.tools ## Write sbom.json, a CycloneDX list of what running needs, the image's Debian packages too
 	.venv/tools/bin/cyclonedx-py requirements --output-reproducible --of JSON \
 	    --output-file sbom.json requirements/run.txt
+	@if $(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1; then \
+	    $(DOCKER) run --rm --network none --entrypoint dpkg-query $(IMAGE):latest --show \
+	        --showformat '$${Package}\t$${Version}\t$${Architecture}\n' \
+	        | $(BIN)/python requirements/add_debian.py sbom.json; \
+	else echo "WITHOUT Debian packages: no engine answers, or no image $(IMAGE); see make image"; fi
 
 export: $(BIN)/.dev ## Convert the checkpoints in weights/ to OpenVINO IR, checked patch by patch
 	$(APP) export

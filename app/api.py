@@ -9,6 +9,7 @@ the same with other settings.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
@@ -215,6 +216,7 @@ def _segment(
     """Do in memory what ``segment_scan`` does from file to file."""
     reset_process_peak()
     report = CaseReport(observer=cascade.observer)
+    cascade = replace(cascade, keeps_scan=True)  # its owner does
     report.note_plan(cascade.plan(source.header))
     scores = score_scan(scan, source, cascade, report)
     labels = label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)

@@ -11,9 +11,15 @@ from app.cascade.engine import (
     PatchNetwork,
     PendingNetwork,
     Precision,
+    available_threads,
     check_threads,
 )
-from app.cascade.memory import MemoryPlan, plan_memory
+from app.cascade.memory import (
+    MemoryPlan,
+    check_program_fits,
+    plan_memory,
+    within_address_space,
+)
 from app.cascade.progress import Observer, nobody
 from app.config import LOCATE, PREPROCESSING_VERSION, SEGMENT, PhaseConfig
 from app.errors import WeightsError
@@ -60,6 +66,8 @@ class Cascade:
         Scans that need more are refused.
     second_look : bool
         Whether a box that cuts an organ is scored once more, larger.
+    keeps_scan, writes_more : bool
+        What else memory is planned for; see :func:`plan_memory`.
     observer : Observer
         Told how far a scan has come.
     """
@@ -68,6 +76,8 @@ class Cascade:
     segment: Phase
     memory_limit_bytes: int
     second_look: bool = True
+    keeps_scan: bool = False
+    writes_more: bool = False
     observer: Observer = nobody
 
     def compile_s(self) -> float | None:
@@ -84,6 +94,8 @@ class Cascade:
             segment=self.segment.config,
             limit_bytes=self.memory_limit_bytes,
             region_mm=region_mm,
+            keeps_scan=self.keeps_scan,
+            writes_more=self.writes_more,
         )
 
 
@@ -160,15 +172,20 @@ def open_cascade(
         compiling can find is raised by the first patch.
     UsageError
         If ``threads`` is not positive.
+    MemoryLimitError
+        If the program alone would exceed the container's limit or ``ulimit -v``.
     """
     check_threads(threads)
+    num_threads = threads or available_threads()
+    check_program_fits(num_threads)
+    limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     locate, segment = (
         _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
         for name in (LOCATE.name, SEGMENT.name)
     )
     compiler.shutdown(wait=False)
-    return Cascade(locate=locate, segment=segment, memory_limit_bytes=memory_limit_bytes)
+    return Cascade(locate=locate, segment=segment, memory_limit_bytes=limit_bytes)
 
 
 def _pending_phase(

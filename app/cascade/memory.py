@@ -27,15 +27,33 @@ GIB = 1024**3
 DEFAULT_LIMIT_BYTES = 8 * GIB
 """The method's promise: a laptop with 8 GB."""
 
-PROGRAM_BYTES = 420 * MIB
-"""Interpreter, libraries and both compiled networks; measured, rounded up."""
+PROGRAM_BYTES = 680 * MIB
+"""Interpreter, libraries and both networks at work: 623 MiB measured in f32, and a tenth.
 
-NETWORK_BYTES = 400 * MIB
-"""What the larger network needs while it computes a patch; measured in f32, rounded up."""
+What a network took for its first patch it keeps, so that every step of a later scan has it too."""
+
+READING_BYTES = 64 * MIB
+"""Most that turning voxels of any type into HU takes beside them, one piece of a file at a time."""
+
+DECODER_BYTES = 160 * MIB
+"""The process that decodes compressed DICOM slices, which counts in the same control group."""
+
+OUTPUTS_BYTES = 320 * MIB
+"""Drawing, and the coarse copy of a scan that a report's page shows: 83 to 137 MiB measured on the
+benchmark's phantoms, more where slices are thinner."""
+
+ADDRESS_BYTES = GIB
+THREAD_ADDRESS_BYTES = 128 * MIB
+"""Addresses that the libraries, and each of their threads, reserve and never fill: 1,018 MiB
+measured with one thread, 1,055 with two. Only a limit such as ``ulimit -v`` counts them."""
+
+HU_BYTES = 2
+"""A voxel of a scan in memory: int16."""
 
 LARGE_REGION_MM: SpacingZYX = (500.0, 300.0, 400.0)
 """Box assumed before phase one has run; 95 % of 250 published cases are smaller."""
 
+_READING_BYTES_PER_VOXEL = 48
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB}
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 # A version 1 group without a limit reports a number near 2**63.
@@ -96,18 +114,62 @@ def memory_limit(asked_bytes: int | None = None) -> int:
     Parameters
     ----------
     asked_bytes : int, optional
-        What the user asked for; wins over everything else.
+        What the user asked for.
 
     Returns
     -------
     int
-        Bytes: as asked, else the container's own limit, else 8 GiB or what the
+        Bytes: as asked, though never more than the container's own limit, beyond
+        which the system ends the process; else that limit, else 8 GiB or what the
         machine has, if that is less.
     """
+    allowed = container_limit()
     if asked_bytes is not None:
-        return asked_bytes
+        return min(asked_bytes, allowed or asked_bytes)
     installed = _kib_field(Path("/proc/meminfo"), "MemTotal") or DEFAULT_LIMIT_BYTES
-    return min(container_limit() or DEFAULT_LIMIT_BYTES, installed)
+    return min(allowed or DEFAULT_LIMIT_BYTES, installed)
+
+
+def within_address_space(limit_bytes: int, threads: int) -> int:
+    """Lower a memory limit to what a limit on addresses (``ulimit -v``) leaves room for.
+
+    Parameters
+    ----------
+    limit_bytes : int
+        What may be used.
+    threads : int
+        Threads the networks compute with.
+
+    Returns
+    -------
+    int
+        Bytes; at least 0.
+    """
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if addresses == resource.RLIM_INFINITY:
+        return limit_bytes
+    return max(0, min(limit_bytes, addresses - ADDRESS_BYTES - threads * THREAD_ADDRESS_BYTES))
+
+
+def check_program_fits(threads: int) -> None:
+    """Refuse limits of the system that the program alone exceeds, before networks are loaded.
+
+    Parameters
+    ----------
+    threads : int
+        Threads the networks compute with.
+
+    Raises
+    ------
+    MemoryLimitError
+        If no scan could be segmented.
+    """
+    allowed = within_address_space(container_limit() or _NO_LIMIT_BYTES, threads)
+    if allowed < PROGRAM_BYTES:
+        raise MemoryLimitError(
+            f"memory limit of {allowed / MIB:.0f} MiB: the program alone needs "
+            f"{PROGRAM_BYTES / MIB:.0f} MiB; raise the container's own limit or ulimit -v"
+        )
 
 
 def container_limit(
@@ -187,6 +249,8 @@ def plan_memory(
     segment: PhaseConfig,
     limit_bytes: int,
     region_mm: SpacingZYX | None = None,
+    keeps_scan: bool = False,
+    writes_more: bool = False,
 ) -> MemoryPlan:
     """Estimate what a scan needs, from its header alone.
 
@@ -200,6 +264,10 @@ def plan_memory(
         What is allowed.
     region_mm : (z, y, x) floats, optional
         Size of the located box, once it is known; a large one by default.
+    keeps_scan : bool
+        Whether the scan stays in memory until its organs have been measured.
+    writes_more : bool
+        Whether pictures or further formats are made of the finished label map.
 
     Returns
     -------
@@ -212,6 +280,12 @@ def plan_memory(
         If the scan does not fit.
     """
     steps = _step_bytes(header, locate, segment, region_mm or LARGE_REGION_MM)
+    voxels = math.prod(header.geometry.shape)
+    if keeps_scan:
+        steps["restore"] += HU_BYTES * voxels
+    if writes_more:
+        # Scan and label map are read once more.
+        steps["outputs"] = (HU_BYTES + 1) * voxels + OUTPUTS_BYTES
     plan = MemoryPlan(
         steps={name: PROGRAM_BYTES + num_bytes for name, num_bytes in steps.items()},
         limit_bytes=limit_bytes,
@@ -231,10 +305,8 @@ def _step_bytes(
     """Add up the arrays that live at the same time at the height of each step."""
     geometry = turn_geometry(header.geometry, nearest_orientation(header.geometry))
     voxels = math.prod(geometry.shape)
-    scan = 2 * voxels
-    # The reader holds the file's voxels twice for a moment.
-    reading = 2 * header.bytes_per_voxel * voxels
-    converting = 0 if header.bytes_per_voxel == 2 else (2 + header.bytes_per_voxel) * voxels
+    # Voxels of whatever type become HU as they are read, so that none is held twice.
+    scan = HU_BYTES * voxels
     depth, height, width = (
         min(size, most) for size, most in zip(geometry.extent_mm, region_mm, strict=True)
     )
@@ -242,19 +314,18 @@ def _step_bytes(
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
     scores = _score_bytes(fine, segment.patch_shape, len(segment.class_names))
     return {
-        "read": max(reading, converting),
+        "read": scan
+        + min(READING_BYTES, _READING_BYTES_PER_VOXEL * voxels)
+        + (DECODER_BYTES if header.slice_files else 0),
         "locate": scan
         + max(
             _resample_bytes(geometry.shape[0], coarse),
-            _score_bytes(coarse, locate.patch_shape, 1) + NETWORK_BYTES,
+            _score_bytes(coarse, locate.patch_shape, 1),
         ),
         "segment": scan
-        + max(
-            _resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine),
-            scores + NETWORK_BYTES,
-        ),
-        # The label map, and the scan that is measured or (smaller) the image that is written.
-        "restore": scores + voxels + scan,
+        + max(_resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine), scores),
+        # The label map, and the copy of it that some formats are written from.
+        "restore": scores + 2 * voxels,
     }
 
 

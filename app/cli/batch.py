@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,18 @@ def run_batch(arguments: argparse.Namespace) -> int:
         prepare_folder(extras.confidence)
     if arguments.resume:
         remove_partial_files(arguments.output)
-    limit_bytes = memory_limit(asked_bytes)
     cpu = cpu_features()
     precision = cpu.precision if arguments.precision == "auto" else arguments.precision
     cascade = open_cascade(
         arguments.weights,
-        memory_limit_bytes=limit_bytes,
+        memory_limit_bytes=memory_limit(asked_bytes),
         threads=arguments.threads,
         precision=precision,
+    )
+    cascade = replace(
+        cascade,
+        keeps_scan=arguments.statistics,
+        writes_more=arguments.preview or extras.formats_beside,
     )
     if extras.fast:
         cascade = hurried(cascade)
@@ -85,7 +89,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
             "import": None if import_s is None else round(import_s, 3),
             "compile": None,
         },
-        "memory_limit_mib": round(limit_bytes / MIB),
+        "memory_limit_mib": round(cascade.memory_limit_bytes / MIB),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         **extras.as_record(),
         "num_cases": len(cases),
@@ -100,7 +104,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     ):
         progress.say(
             f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
-            f"memory limit {limit_bytes / GIB:.1f} GiB"
+            f"memory limit {cascade.memory_limit_bytes / GIB:.1f} GiB"
         )
         keeper = _Keeper(record, arguments.output, progress)
         with ended_by_signals(keeper.close):
@@ -266,6 +270,8 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
         raise  # no scan can be segmented with these
     except CascadeError as error:
         entry["error"] = str(error)
+    except MemoryError as error:
+        entry["error"] = f"{case.scan_path}: memory ran out ({error}); give it more, or less to do"
     except Exception as error:  # one bad scan must never end the batch
         logger.debug("unexpected error", exc_info=True)
         entry["error"] = f"{case.scan_path}: unexpected {type(error).__name__}: {error}"

@@ -105,6 +105,11 @@ class Extras:
         self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
 
+    @property
+    def formats_beside(self) -> bool:
+        """Whether the label map is wanted in further formats."""
+        return set(self.formats) != {"nifti"}
+
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
         names = [

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-limit",
         metavar="SIZE",
         help="refuse scans that would need more, such as 8GiB (default: the container's own "
-        "limit, else 8GiB)",
+        "limit, else 8GiB; never more than that limit)",
     )
     parser.add_argument(
         "--threads", type=int, metavar="N", help="processor threads (default: all available)"

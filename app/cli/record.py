@@ -13,8 +13,8 @@ from typing import Any
 
 from app.cli.cases import Case
 from app.cli.extras import CONFIDENCE_NAME
-from app.errors import OutputError, UsageError
-from app.imaging.io import atomic_path
+from app.errors import InputError, OutputError, UsageError
+from app.imaging.io import atomic_path, peek
 from app.manifest import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -30,16 +30,20 @@ def state_of(scan_path: Path) -> dict[str, int]:
     Parameters
     ----------
     scan_path : Path
-        A file, or a folder of files.
+        As for :func:`app.imaging.io.peek`; every file that the scan is read from counts.
 
     Returns
     -------
     dict of str to int
-        Size in bytes and time of the last change, in ns.
+        Number of files, their size in bytes and the time of the last change, in ns.
     """
-    files = [scan_path, *scan_path.rglob("*")] if scan_path.is_dir() else [scan_path]
+    try:
+        files = peek(scan_path).files
+    except InputError:  # what cannot be read cannot be finished, and says so when it is tried
+        files = (scan_path,)
     stats = [file.stat() for file in files]
     return {
+        "files": len(stats),
         "bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max(stat.st_mtime_ns for stat in stats),
     }

@@ -85,7 +85,8 @@ class Image:
             return f"modality {modality[:16]!a}, 'CT' expected"
         if sop_class not in _CT_CLASSES:
             return f"{pydicom.uid.UID(sop_class).name[:64]!a} is no CT image"
-        if "LOCALIZER" in list(self.dataset.get("ImageType") or ()):
+        # Damaged, it may be a number; whole, it is a list of words.
+        if "LOCALIZER" in str(self.dataset.get("ImageType")):
             return "a localizer, not a scan"
         return None
 

@@ -52,4 +52,7 @@ def decode(path: Path, num_bytes: int) -> bytes:
 if __name__ == "__main__":
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    with contextlib.suppress(OSError):
+        # Where memory runs out all the same, this process is to be ended and not the program.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     main(sys.stdin.buffer, sys.stdout.buffer)

@@ -231,7 +231,7 @@ def _wrap(path: Path, frame: int, pixels: PixelFormat) -> bytes:
     """
     data = _pixel_data(path)
     try:
-        stream = get_frame(data, frame, number_of_frames=pixels.num_frames)
+        stream = encapsulate([get_frame(data, frame, number_of_frames=pixels.num_frames)])
     except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its compressed pixels are damaged; copy or export it again"
@@ -243,7 +243,7 @@ def _wrap(path: Path, frame: int, pixels: PixelFormat) -> bytes:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored = pixels.bits_allocated, pixels.bits_stored
     dataset.HighBit, dataset.PixelRepresentation = pixels.bits_stored - 1, int(pixels.signed)
-    dataset.PixelData = encapsulate([stream])
+    dataset.PixelData = stream
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta = pydicom.dataset.FileMetaDataset()

@@ -65,6 +65,8 @@ class ScanHeader:
     slice_files : tuple of Path
         Of a DICOM series, the file of each slice in the order of the grid's first
         axis; an enhanced file comes once for each of its slices.
+    files : tuple of Path
+        All that the scan is read from: a header and the file of its voxels, or slices.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class ScanHeader:
     nifti_header: bytes | None
     notes: tuple[str, ...] = ()
     slice_files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +279,7 @@ def _open(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[
         bytes_per_voxel=layout.dtype.itemsize,
         nifti_header=read_header(path) if is_nifti(path) else None,
         notes=layout.notes + spacing_notes(layout.geometry),
+        files=(path,) if layout.path == path else (path, layout.path),
     )
     return header, lambda: read_voxels(layout)
 
@@ -293,6 +297,7 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
         )
     stack = dicom.stack_slices(dicom.series_of(path))
     first = stack.slices[0].pixels
+    slice_files = tuple(piece.path for piece in stack.slices)
     header = ScanHeader(
         path=path,
         geometry=stack.geometry,
@@ -300,7 +305,8 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
         bytes_per_voxel=first.bits_allocated // 8,
         nifti_header=None,
         notes=stack.notes + spacing_notes(stack.geometry),
-        slice_files=tuple(piece.path for piece in stack.slices),
+        slice_files=slice_files,
+        files=tuple(dict.fromkeys(slice_files)),
     )
     return header, lambda: dicom.read_stack(stack)
 

@@ -50,11 +50,36 @@ def test_any_size_and_spacing_gives_a_label_map_on_the_scans_grid(
     assert any(labels.ravel()) or report.warnings
 
 
-def test_organ_cut_by_the_edge_of_the_scan_is_labeled_up_to_it(tmp_path, cascade):
-    left_part = (slice(10, 40), slice(10, 40), slice(0, 12))
-    path = save(tmp_path / "scan.nii.gz", tissue((50, 60, 70), left_part), (3.0, 2.0, 1.5))
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_organ_cut_by_any_edge_of_the_scan_is_labeled_up_to_it(tmp_path, cascade, axis, at_end):
+    organ = [slice(10, 40), slice(10, 40), slice(14, 44)]
+    organ[axis] = slice(-12, None) if at_end else slice(0, 12)
+    inside = [slice(15, 35), slice(15, 35), slice(19, 39)]
+    inside[axis] = slice(-9, None) if at_end else slice(0, 9)
+    hu = tissue((50, 60, 70), tuple(organ))
+    path = save(tmp_path / "scan.nii.gz", hu, (3.0, 2.0, 1.5))
     _, labels = segment(path, tmp_path, cascade)
-    assert (labels[15:35, 15:35, :10] == BRIGHT_ORGAN).mean() > 0.95
+    assert (labels[tuple(inside)] == BRIGHT_ORGAN).mean() > 0.95
+
+
+@pytest.mark.parametrize("metal_hu", [3071, 30_000])
+def test_metal_leaves_the_organs_away_from_it_alone(tmp_path, cascade, metal_hu):
+    hu = tissue((50, 60, 70), (slice(8, 38), slice(10, 40), slice(8, 38)))
+    _, without = segment(save(tmp_path / "a.nii.gz", hu, (3.0, 2.0, 1.5)), tmp_path, cascade)
+    hu[15:25, 30:45, 56:64] = metal_hu  # a hip, and the streaks it casts
+    hu[20, :, 56:64] = -1024
+    _, labels = segment(save(tmp_path / "b.nii.gz", hu, (3.0, 2.0, 1.5)), tmp_path, cascade)
+    assert (without[12:34, 14:36, 12:34] == BRIGHT_ORGAN).all()
+    assert np.array_equal(labels[..., :46], without[..., :46])
+
+
+def test_water_phantom_goes_through_with_its_warning(tmp_path, cascade):
+    hu = np.full((30, 50, 60), -1000, np.int16)
+    hu[:, 5:45, 5:55] = np.random.default_rng(3).normal(0, 15, (30, 40, 50))
+    report, labels = segment(save(tmp_path / "scan.nii", hu, (4.0, 3.0, 2.5)), tmp_path, cascade)
+    assert labels.shape == hu.shape
+    assert any("no bone is in it" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize("value", [-1024, 0, 3071])

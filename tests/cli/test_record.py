@@ -9,10 +9,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import write_series
 
 from app.cli.main import main
+from app.cli.record import state_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,6 +140,38 @@ def test_record_that_cannot_be_read_is_wrong_use(scans, finished, stand_in_weigh
     (finished / "run.json").write_text("{")
     assert main(arguments(scans, finished, stand_in_weights, "--resume")) == 2
     assert "without --resume" in capsys.readouterr().err
+
+
+def later(path):
+    """Write a file anew: the same bytes, at another time."""
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 10**9))
+
+
+def test_state_of_a_scan_follows_the_file_of_its_voxels(tmp_path):
+    path = tmp_path / "scan.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), path)
+    before = state_of(path)
+    later(tmp_path / "scan.raw")
+    assert state_of(path) != before
+
+
+def test_state_of_a_series_follows_all_its_files_and_no_other(tmp_path):
+    hu = np.zeros((4, 16, 17), np.int16)
+    for series in (1, 2):
+        folder = tmp_path / f"written{series}"
+        write_series(folder, hu, (3.0, 2.0, 1.5), series=series)
+        for path in folder.iterdir():
+            (tmp_path / "both").mkdir(exist_ok=True)
+            shutil.copy2(path, tmp_path / "both" / f"{series}_{path.name}")
+    first, *_, last = sorted((tmp_path / "both").glob("1_*"))
+    before = state_of(first)
+    assert before["files"] == 4
+    later(next((tmp_path / "both").glob("2_*")))
+    assert state_of(first) == before
+    later(last)
+    assert state_of(first) != before
+    last.unlink()
+    assert state_of(first)["files"] == 3
 
 
 def test_scan_that_changes_while_it_is_read_has_no_label_map(

@@ -78,6 +78,39 @@ def test_any_user_may_run_it(run_container, folders):
 
 
 @needs_root
+def test_it_needs_no_privilege_at_all(run_container, folders):
+    inputs, outputs = folders
+    give(outputs, (12345, 23456))
+    # No network and a read-only root file system come with run_container.
+    nothing = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+    finished = run_container(*nothing, "--user", "12345:23456", *mounts(inputs, outputs))
+    assert_segmented(finished, inputs, outputs)
+    assert owners(outputs) == {(12345, 23456)}
+
+
+def test_it_has_none_of_what_was_taken_from_it(run_container):
+    status = "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; touch /left 2>&1; ls /sys/class/net"
+    nothing = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "12345:23456")
+    told = run_container(*nothing, command=("sh", "-c", status)).stdout
+    assert told.split()[:4] == ["CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+    assert "Read-only file system" in told
+    assert told.split()[-1] == "lo"
+
+
+@pytest.mark.parametrize(("memory", "is_done"), [("1g", True), ("512m", False)])
+def test_no_limit_of_the_container_is_exceeded(run_container, folders, memory, is_done):
+    inputs, outputs = folders
+    # The last -m counts. A limit asked for beyond the container's own is not believed.
+    options = ("-m", memory, *mounts(inputs, outputs))
+    finished = run_container(*options, command=("--memory-limit", "8GiB"))
+    if is_done:
+        assert_segmented(finished, inputs, outputs)
+    else:
+        assert finished.returncode == 2
+        assert "memory limit of 512 MiB: the program alone needs" in finished.stderr
+
+
+@needs_root
 def test_results_belong_to_the_owner_of_the_output_folder(run_container, folders):
     inputs, outputs = folders
     give(outputs, (1234, 2345))

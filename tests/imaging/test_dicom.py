@@ -299,6 +299,24 @@ def test_damaged_stream_never_brings_the_program_down(tmp_path, encoding):
         read_scan(tmp_path / "ct")
 
 
+def test_slice_without_any_compressed_byte_is_refused(tmp_path):
+    paths = write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.JPEG2000Lossless)
+    dataset = pydicom.dcmread(paths[0])
+    empty_item = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+    dataset.PixelData = 2 * empty_item  # no offsets, and nothing where the slice should be
+    dataset.save_as(paths[0])
+    with pytest.raises(UnreadableScanError, match=f"{paths[0].name}: its compressed pixels"):
+        read_scan(tmp_path / "ct")
+
+
+def test_image_type_that_is_a_number_says_nothing_about_the_image(tmp_path):
+    datasets = series_datasets(hu(), SPACING_MM)
+    for dataset in datasets:
+        dataset.add_new("ImageType", "IS", 7)
+    save(tmp_path / "ct", datasets)
+    assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu())
+
+
 def test_decoder_that_hangs_is_ended(tmp_path, monkeypatch):
     (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setattr(dicom_pixels, "DECODER", tmp_path / "sleeper.py")
