@@ -82,7 +82,7 @@ class TrainingConfig:
 RECIPES = {
     "locate": TrainingConfig(
         steps=900,
-        patch_shape=(128, 128, 128),
+        patch_shape=LOCATE.patch_shape,
         batch_size=2,
         learning_rate=2e-3,
         warmup_steps=200,
@@ -90,7 +90,7 @@ RECIPES = {
         loss_stride=2,
     ),
     "segment": TrainingConfig(
-        steps=1600, patch_shape=(80, 80, 80), batch_size=1, learning_rate=2e-3
+        steps=1600, patch_shape=SEGMENT.patch_shape, batch_size=1, learning_rate=2e-3
     ),
 }
 """Where a run starts from. What the weights that come with the program were trained with stands
