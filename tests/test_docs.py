@@ -151,7 +151,7 @@ def test_flags_within_sentences_exist(capsys):
             _parser().parse_args([command, "--help"])
         helps.append(capsys.readouterr().out)
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps)))
-    of_other_programs = {"docker", "torchrun", "tensorboard"}
+    of_other_programs = {"docker", "pip", "torchrun", "tensorboard"}
     known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop"}  # docker's
     known |= {"--containall"}  # Apptainer's
     known |= {"--runs", "--only"}  # of tests/fuzz/fuzz_readers.py
