@@ -152,8 +152,10 @@ def test_flags_within_sentences_exist(capsys):
         helps.append(capsys.readouterr().out)
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps)))
     of_other_programs = {"docker", "pip", "torchrun", "tensorboard"}
-    known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop"}  # docker's
+    # docker's
+    known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop", "--security-opt"}
     known |= {"--containall"}  # Apptainer's
+    known |= {"--require-hashes"}  # pip's
     known |= {"--runs", "--only"}  # of tests/fuzz/fuzz_readers.py
     for page, code in inline_code():
         words = code.split()
