@@ -5,10 +5,13 @@ everything around the networks: geometry, orientation, memory, errors.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
 from app.config import LOCATE, SEGMENT
+from app.imaging.io import ScanHeader, Source
+from app.imaging.orientation import Orientation
 from app.manifest import MODEL_NAME, MODEL_WEIGHTS_NAME, Manifest, checksums
 
 # The intensity window's center, 50 HU, is 0 to a network; 350 HU is 2, -250 HU is -2.
@@ -79,3 +82,16 @@ def ball(shape, spacing_mm, center_mm, radius_mm):
         for axis, step, center in zip(axes, spacing_mm, center_mm, strict=True)
     )
     return distance <= radius_mm**2
+
+
+def source_of(geometry):
+    """Give a scan that lies straight on disk, as far as its place matters."""
+    header = ScanHeader(
+        path=Path("scan.nii"),
+        geometry=geometry,
+        pixel_type="",
+        bytes_per_voxel=2,
+        nifti_header=None,
+    )
+    orientation = Orientation(axes=(0, 1, 2), flipped=(False, False, False))
+    return Source(header=header, orientation=orientation, geometry=geometry)

@@ -3,10 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from app.cascade.segment import ClassScores
+from app.cascade.restore import interpolate
+from app.cascade.segment import ClassScores, best_probability
 from app.imaging.geometry import FloatVolume, LabelVolume
 from app.imaging.io import Source
-from app.imaging.resample import linear_weights
+from app.imaging.resample import grid_weights
 
 
 def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
@@ -35,28 +36,18 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
     region = percent[scores.box.slices]
     coarse: FloatVolume = np.zeros(scores.logits.shape[1:], np.float32)
     inside = scores.inside.slices
-    coarse[inside] = 100 * _best_probability(scores.logits[(slice(None), *inside)])
-    along_z, along_y, along_x = (
-        linear_weights(num_out, step_out, num_in, step_in)
-        for num_out, step_out, num_in, step_in in zip(
-            region.shape,
-            source.geometry.spacing_mm,
-            coarse.shape,
-            scores.spacing_mm,
-            strict=True,
-        )
+    coarse[inside] = 100 * _best_by_plane(scores.logits[(slice(None), *inside)])
+    along_z, along_y, along_x = grid_weights(
+        scores.box.shape, source.geometry.spacing_mm, coarse.shape, scores.spacing_mm
     )
-    planes = coarse.reshape(len(coarse), -1)
     for index, out in enumerate(region):
-        plane = (along_z[[index]] @ planes).reshape(coarse.shape[1:])
-        out[...] = np.rint((along_x @ np.ascontiguousarray((along_y @ plane).T)).T)
+        out[...] = np.rint(interpolate(coarse, along_z[[index]], along_y, along_x)[0])
     return percent
 
 
-def _best_probability(logits: npt.NDArray[np.float16]) -> FloatVolume:
+def _best_by_plane(logits: npt.NDArray[np.float16]) -> FloatVolume:
     """Give the greatest softmax of (C, Z, Y, X) scores, 0 to 1, plane by plane."""
     best = np.empty(logits.shape[1:], np.float32)
     for plane, out in zip(np.moveaxis(logits, 1, 0), best, strict=True):
-        scores = plane.astype(np.float32)
-        out[...] = 1 / np.exp(scores - scores.max(axis=0)).sum(axis=0)
+        out[...] = best_probability(plane.astype(np.float32))
     return best

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from app.cascade.bundle import Phase
 from app.cascade.patches import score_volume
-from app.imaging.components import main_region
+from app.imaging.components import main_region, spread
 from app.imaging.crop import bounding_box, box_on_grid, widen
 from app.imaging.geometry import BoolVolume, Box, Geometry, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
@@ -94,7 +93,7 @@ def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     return Abdomen(
         box=box,
         geometry=scan.geometry,
-        foreground=_dilate(organs, phase.config.spacing_mm),
+        foreground=spread(organs, (REACH_MM, REACH_MM, REACH_MM), phase.config.spacing_mm),
         spacing_mm=phase.config.spacing_mm,
     )
 
@@ -154,10 +153,3 @@ def coarse_places(
         coarse = np.floor(centers_mm / abdomen.spacing_mm[axis] + num_coarse / 2)
         places.append(np.clip(coarse, 0, num_coarse - 1).astype(np.int64))
     return places
-
-
-def _dilate(organs: BoolVolume, spacing_mm: SpacingZYX) -> BoolVolume:
-    near = organs.view(np.uint8)
-    for axis, step_mm in enumerate(spacing_mm):
-        near = ndimage.maximum_filter1d(near, 2 * round(REACH_MM / step_mm) + 1, axis)
-    return near.view(bool)

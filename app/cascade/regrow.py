@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.segment import ClassScores
+from app.imaging.components import spread
 from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, Box, SpacingZYX
 from app.labels import CLASS_NAMES, ORGANS
@@ -141,14 +142,12 @@ def _ends(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) ->
 
 def _spread(marked: BoolVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool) -> BoolVolume:
     """Spread far in one direction and a bit sideways."""
-    spread = marked.view(np.uint8)
-    for across, step_mm in enumerate(spacing_mm):
-        if across != axis:
-            spread = ndimage.maximum_filter1d(spread, 2 * round(ASIDE_MM / step_mm) + 1, across)
+    z, y, x = (0.0 if across == axis else ASIDE_MM for across in range(3))
+    aside = spread(marked, (z, y, x), spacing_mm).view(np.uint8)
     # A filter moved by half its size looks to one side alone.
     half = round(GROWTH_MM / spacing_mm[axis] / 2)
     origin = half if at_stop else -half
-    one_sided: BoolVolume = ndimage.maximum_filter1d(
-        spread, 2 * half + 1, axis, origin=origin
-    ).view(bool)
+    one_sided: BoolVolume = ndimage.maximum_filter1d(aside, 2 * half + 1, axis, origin=origin).view(
+        bool
+    )
     return one_sided

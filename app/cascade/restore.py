@@ -10,7 +10,7 @@ from app.cascade.segment import ClassScores
 from app.imaging.components import find_specks
 from app.imaging.geometry import FloatVolume, LabelVolume
 from app.imaging.io import Source
-from app.imaging.resample import linear_weights
+from app.imaging.resample import grid_weights
 
 SLAB_SLICES = 16
 """Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
@@ -43,16 +43,9 @@ def restore(
     coarse_labels = best_class(scores.logits)
     take_back_specks(scores, coarse_labels)
     label_map = source.blank_label_map()
-    weights = [
-        linear_weights(num_out, step_out, num_in, step_in)
-        for num_out, step_out, num_in, step_in in zip(
-            scores.box.shape,
-            source.geometry.spacing_mm,
-            coarse_labels.shape,
-            scores.spacing_mm,
-            strict=True,
-        )
-    ]
+    weights = grid_weights(
+        scores.box.shape, source.geometry.spacing_mm, coarse_labels.shape, scores.spacing_mm
+    )
     region = label_map[scores.box.slices]
     label_region(scores.logits, coarse_labels, weights, region, organs)
     return label_map
@@ -158,7 +151,7 @@ def _label_slab(
     """Do the work of :func:`label_region` for a few slices."""
     parts = ndimage.find_objects(coarse_labels)
     along_z, along_y, along_x = weights
-    best = _interpolate(logits[0], along_z, along_y, along_x)
+    best = interpolate(logits[0], along_z, along_y, along_x)
     for value, part in enumerate(parts, start=1):
         if part is None:
             continue
@@ -166,7 +159,7 @@ def _label_slab(
         if rows_y.stop == 0 or rows_x.stop == 0:  # too far away to compete here
             continue
         columns_y, columns_x = _columns_of(along_y[rows_y]), _columns_of(along_x[rows_x])
-        challenger = _interpolate(
+        challenger = interpolate(
             logits[value][:, columns_y, columns_x],
             along_z,
             along_y[rows_y, columns_y],
@@ -190,17 +183,30 @@ def _columns_of(matrix: sparse.csr_array) -> slice:
     return slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
 
 
-def _interpolate(
-    logits: npt.NDArray[np.float16],
+def interpolate(
+    coarse: npt.NDArray[np.float16] | FloatVolume,
     along_z: sparse.csr_array,
     along_y: sparse.csr_array,
     along_x: sparse.csr_array,
 ) -> FloatVolume:
-    """Interpolate one class along z, then y, then x; the coarse axes are the short ones."""
+    """Interpolate along z, then y, then x; the coarse axes are the short ones.
+
+    Parameters
+    ----------
+    coarse : (Z', Y', X') array of float16 or float32
+        On the coarse grid.
+    along_z, along_y, along_x : sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
+        Interpolation along each axis; all slices wanted at once, or a few.
+
+    Returns
+    -------
+    (Z, Y, X) array of float32
+        On the fine grid.
+    """
     depth, height, width = along_z.shape[0], along_y.shape[0], along_x.shape[0]
-    planes = along_z @ logits.reshape(len(logits), -1).astype(np.float32)
+    planes = along_z @ coarse.reshape(len(coarse), -1).astype(np.float32, copy=False)
     fine = np.empty((depth, height, width), np.float32)
-    for plane, out in zip(planes.reshape(depth, *logits.shape[1:]), fine, strict=True):
+    for plane, out in zip(planes.reshape(depth, *coarse.shape[1:]), fine, strict=True):
         rows = along_y @ plane
         out[...] = (along_x @ np.ascontiguousarray(rows.T)).T
     return fine

@@ -10,7 +10,7 @@ from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.patches import score_volume
 from app.imaging.crop import box_on_grid
-from app.imaging.geometry import BoolVolume, Box, SpacingZYX
+from app.imaging.geometry import BoolVolume, Box, FloatVolume, SpacingZYX
 from app.imaging.preprocess import network_input
 from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
@@ -116,7 +116,7 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
         labels = plane.argmax(axis=0)
         organs = labels > 0
         columns = plane[:, organs].astype(np.float32)
-        best = 1 / np.exp(columns - columns.max(axis=0)).sum(axis=0)
+        best = best_probability(columns)
         totals += np.bincount(labels[organs], weights=best, minlength=len(CLASS_NAMES))
         counts += np.bincount(labels[organs], minlength=len(CLASS_NAMES))
     return {
@@ -124,6 +124,12 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
         for name, total, count in zip(CLASS_NAMES, totals, counts, strict=True)
         if count
     }
+
+
+def best_probability(scores: FloatVolume) -> FloatVolume:
+    """Give the greatest softmax of class scores, classes first, 0 to 1."""
+    best: FloatVolume = 1 / np.exp(scores - scores.max(axis=0)).sum(axis=0)
+    return best
 
 
 def _rule_out(where: BoolVolume, logits: npt.NDArray[np.float16]) -> None:

@@ -1,4 +1,4 @@
-"""Connected components: the main one, its neighbors, and specks removed, all in mm³.
+"""Masks: the main component, its neighbors, specks removed, all in mm³; masks spread by mm.
 
 Labeling takes several bytes a voxel, so it is done on coarse grids only, never
 on the grid of a full scan.
@@ -208,3 +208,26 @@ def find_specks(
 def _gap_along_z(one: Box, other: Box) -> int:
     """Count the slices between two boxes; negative where they share slices."""
     return max(one.start[0] - other.stop[0], other.start[0] - one.stop[0])
+
+
+def spread(mask: BoolVolume, reach_mm: SpacingZYX, spacing_mm: SpacingZYX) -> BoolVolume:
+    """Mark the box around every marked voxel, too.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) array of bool
+        Stays as it is.
+    reach_mm : (z, y, x) floats
+        Half the box's size along each axis, in mm, rounded to whole voxels; 0 for none.
+    spacing_mm : (z, y, x) floats
+        Voxel spacing, in mm.
+
+    Returns
+    -------
+    (Z, Y, X) array of bool
+    """
+    near = mask.view(np.uint8)
+    # One axis at a time: a cube would look at each voxel as often as it has voxels.
+    for axis, (reach, step_mm) in enumerate(zip(reach_mm, spacing_mm, strict=True)):
+        near = ndimage.maximum_filter1d(near, 2 * round(reach / step_mm) + 1, axis)
+    return near.view(bool)

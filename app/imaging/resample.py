@@ -88,6 +88,33 @@ def linear_weights(num_out: int, step_out: float, num_in: int, step_in: float) -
     return matrix.tocsr()
 
 
+def grid_weights(
+    shape: IndexZYX,
+    spacing_mm: SpacingZYX,
+    source_shape: IndexZYX,
+    source_spacing_mm: SpacingZYX,
+) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
+    """Build the matrices that interpolate linearly from one grid to another.
+
+    Parameters
+    ----------
+    shape, spacing_mm : (z, y, x)
+        The grid to fill, in voxels and mm.
+    source_shape, source_spacing_mm : (z, y, x)
+        The grid to draw on; it shares its center with the other.
+
+    Returns
+    -------
+    three sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
+        See :func:`linear_weights`.
+    """
+    along_z, along_y, along_x = (
+        linear_weights(*axis)
+        for axis in zip(shape, spacing_mm, source_shape, source_spacing_mm, strict=True)
+    )
+    return along_z, along_y, along_x
+
+
 def resample_linear(
     volume: npt.NDArray[np.int16] | FloatVolume,
     spacing_mm: SpacingZYX,
@@ -116,12 +143,7 @@ def resample_linear(
     shape: IndexZYX = volume.shape
     if new_shape is None:
         new_shape = resampled_shape(shape, spacing_mm, new_spacing_mm)
-    along_z, along_y, along_x = (
-        linear_weights(num_out, step_out, num_in, step_in)
-        for num_out, step_out, num_in, step_in in zip(
-            new_shape, new_spacing_mm, shape, spacing_mm, strict=True
-        )
-    )
+    along_z, along_y, along_x = grid_weights(new_shape, new_spacing_mm, shape, spacing_mm)
     stack = np.empty((shape[0], new_shape[1], new_shape[2]), np.float32)
     for plane, shrunk in zip(volume, stack, strict=True):
         rows = along_y @ plane.astype(np.float32)

@@ -1,33 +1,21 @@
 import tracemalloc
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy.special import softmax
-from stand_ins import DARK_ORGAN, TISSUE_HU
+from stand_ins import DARK_ORGAN, TISSUE_HU, source_of
 
 from app.cascade.confidence import confidence_map
 from app.cascade.pipeline import segment_scan
 from app.imaging.geometry import Box, Geometry
-from app.imaging.io import ScanHeader, Source
-from app.imaging.orientation import Orientation
 
 SPACING_MM = (2.5, 0.8, 1.1)
 
 
-def source_of(shape, spacing_mm=SPACING_MM):
-    geometry = Geometry(shape=shape, spacing_mm=spacing_mm)
-    header = ScanHeader(
-        path=Path("scan.nii"),
-        geometry=geometry,
-        pixel_type="",
-        bytes_per_voxel=2,
-        nifti_header=None,
-    )
-    straight = Orientation(axes=(0, 1, 2), flipped=(False, False, False))
-    return Source(header=header, orientation=straight, geometry=geometry)
+def straight(shape, spacing_mm=SPACING_MM):
+    return source_of(Geometry(shape=shape, spacing_mm=spacing_mm))
 
 
 def class_scores(logits, box, spacing_mm=SPACING_MM, inside=None):
@@ -39,7 +27,7 @@ def class_scores(logits, box, spacing_mm=SPACING_MM, inside=None):
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():
     logits = np.random.default_rng(3).normal(0, 2, (14, 5, 7, 6)).astype(np.float16)
     box = Box(start=(2, 3, 1), stop=(7, 10, 7))
-    percent = confidence_map(class_scores(logits, box), source_of((9, 12, 10)))
+    percent = confidence_map(class_scores(logits, box), straight((9, 12, 10)))
     expected = 100 * softmax(logits.astype(np.float64), axis=0).max(axis=0)
     assert np.abs(percent[box.slices] - expected).max() <= 0.51
     percent[box.slices] = 0
@@ -52,7 +40,7 @@ def test_between_two_of_the_networks_slices_it_lies_between_theirs():
     logits[4, 1] = 0  # torn between background and an organ in the upper one
     whole = Box(start=(0, 0, 0), stop=(8, 3, 4))
     scores = class_scores(logits, whole, (4 * SPACING_MM[0], *SPACING_MM[1:]))
-    percent = confidence_map(scores, source_of((8, 3, 4)))
+    percent = confidence_map(scores, straight((8, 3, 4)))
     # The two slices lie at 1.5 and 5.5 of the eight: a step of 12.5 for each in between.
     assert percent[:, 1, 2] == pytest.approx([100, 100, 94, 81, 69, 56, 50, 50], abs=0.6)
 
@@ -62,7 +50,7 @@ def test_where_phase_two_did_not_look_nothing_is_known():
     logits[1] = 20
     inside = Box(start=(1, 2, 3), stop=(4, 6, 8))
     scores = class_scores(logits, Box(start=(0, 0, 0), stop=(6, 7, 8)), inside=inside)
-    percent = confidence_map(scores, source_of((6, 7, 8)))
+    percent = confidence_map(scores, straight((6, 7, 8)))
     assert (percent[inside.slices] == 100).all()
     assert (percent == 100).sum() == 3 * 4 * 5
     assert not percent[4:].any()
@@ -74,7 +62,7 @@ def test_it_takes_little_more_memory_than_the_image_itself():
     spacing_mm = tuple(np.multiply(SPACING_MM, np.divide((10, 20, 24), shape)).tolist())
     scores = class_scores(logits, Box(start=(0, 0, 0), stop=shape))
     tracemalloc.start()
-    confidence_map(scores, source_of(shape, spacing_mm))
+    confidence_map(scores, straight(shape, spacing_mm))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     image, plane = 60 * 200 * 240, 4 * 200 * 240

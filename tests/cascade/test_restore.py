@@ -1,16 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import source_of
 
 from app.cascade.restore import SLAB_SLICES, best_class, label_region, restore, take_back_specks
 from app.cascade.segment import ClassScores
 from app.imaging.geometry import Box, Geometry
-from app.imaging.io import ScanHeader, Source
-from app.imaging.orientation import Orientation
-from app.imaging.resample import linear_weights, resample_linear
+from app.imaging.resample import grid_weights, resample_linear
 
 
 def scores_of(labels, certain=5.0):
@@ -29,25 +26,6 @@ def class_scores(labels, spacing_mm, box):
         seen=np.ones(labels.shape, bool),
         num_run=1,
     )
-
-
-def source_of(geometry):
-    header = ScanHeader(
-        path=Path("scan.nii"),
-        geometry=geometry,
-        pixel_type="",
-        bytes_per_voxel=2,
-        nifti_header=None,
-    )
-    orientation = Orientation(axes=(0, 1, 2), flipped=(False, False, False))
-    return Source(header=header, orientation=orientation, geometry=geometry)
-
-
-def weights_between(shape, spacing_mm, coarse_shape, coarse_spacing_mm):
-    return [
-        linear_weights(*axis)
-        for axis in zip(shape, spacing_mm, coarse_shape, coarse_spacing_mm, strict=True)
-    ]
 
 
 def dense(logits, weights):
@@ -72,7 +50,7 @@ def test_slab_by_slab_equals_interpolating_everything_at_once(spacing_mm):
     logits = scores_of(labels) + rng.normal(0, 0.5, (14, *coarse_shape)).astype(np.float16)
     extent = np.multiply(coarse_shape, coarse_spacing_mm)
     shape = tuple(int(size) for size in np.floor(extent / spacing_mm))
-    weights = weights_between(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
+    weights = grid_weights(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
     region = np.zeros(shape, np.uint8)
     label_region(logits, best_class(logits), weights, region)
     assert np.array_equal(region, dense(logits, weights).argmax(axis=0))
@@ -85,7 +63,7 @@ def test_border_lies_between_voxels_and_not_on_the_coarse_grid():
     logits = np.zeros((14, 1, 1, 6), np.float16)
     logits[2:] = -99
     logits[1, 0, 0] = [4, 4, 4, -12, -12, -12]
-    weights = weights_between((1, 1, 60), (1.0, 1.0, 0.1), (1, 1, 6), (1.0, 1.0, 1.0))
+    weights = grid_weights((1, 1, 60), (1.0, 1.0, 0.1), (1, 1, 6), (1.0, 1.0, 1.0))
     region = np.zeros((1, 1, 60), np.uint8)
     label_region(logits, best_class(logits), weights, region)
     # Voxel i lies at (i + 0.5) / 10 - 0.5 coarse voxels; the border at 2.25 is i = 27.
@@ -110,7 +88,7 @@ def test_border_comes_back_where_the_resampled_scan_had_it(spacing_mm, share, ax
     coarse = resample_linear(scan, spacing_mm, coarse_mm)
     logits = np.stack([np.zeros_like(coarse), coarse]).astype(np.float16)
     region = np.zeros(shape, np.uint8)
-    weights = weights_between(shape, spacing_mm, coarse.shape, coarse_mm)
+    weights = grid_weights(shape, spacing_mm, coarse.shape, coarse_mm)
     label_region(logits, best_class(logits), weights, region)
     # Resampling by a triangle may move a border by a tenth of a coarse voxel.
     sure = np.abs(scan) > 0.1 * coarse_mm[axis] * 2
@@ -177,7 +155,7 @@ def test_chosen_organs_lie_where_they_lie_among_all(organs, seed, spacing_mm):
     logits = scores_of(labels) + rng.normal(0, 2, (14, *coarse_shape)).astype(np.float16)
     extent = np.multiply(coarse_shape, coarse_spacing_mm)
     shape = tuple(int(size) for size in np.floor(extent / spacing_mm))
-    weights = weights_between(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
+    weights = grid_weights(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
     everything, chosen = np.zeros((2, *shape), np.uint8)
     label_region(logits, best_class(logits), weights, everything)
     label_region(logits, best_class(logits), weights, chosen, organs)
