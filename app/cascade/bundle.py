@@ -65,7 +65,7 @@ class Cascade:
     memory_limit_bytes : int
         Scans that need more are refused.
     second_look : bool
-        Whether a box that cuts an organ is scored once more, larger.
+        Whether phase two looks on beyond a box that cuts an organ.
     keeps_scan, writes_more : bool
         What else memory is planned for; see :func:`plan_memory`.
     observer : Observer

@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from app.cascade.restore import interpolate
+from app.cascade.restore import interpolate, interpolation
 from app.cascade.segment import ClassScores, best_probability
 from app.imaging.geometry import FloatVolume, LabelVolume
 from app.imaging.io import Source
-from app.imaging.resample import grid_weights
 
 
 def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
@@ -33,14 +32,10 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
         did not look.
     """
     percent = source.blank_label_map()
-    region = percent[scores.box.slices]
-    coarse: FloatVolume = np.zeros(scores.logits.shape[1:], np.float32)
-    inside = scores.inside.slices
-    coarse[inside] = 100 * _best_by_plane(scores.logits[(slice(None), *inside)])
-    along_z, along_y, along_x = grid_weights(
-        scores.box.shape, source.geometry.spacing_mm, coarse.shape, scores.spacing_mm
-    )
-    for index, out in enumerate(region):
+    part = percent[scores.region.box.slices]
+    coarse = 100 * _best_by_plane(scores.logits) * scores.seen
+    along_z, along_y, along_x = interpolation(scores.region, source.geometry)
+    for index, out in enumerate(part):
         out[...] = np.rint(interpolate(coarse, along_z[[index]], along_y, along_x)[0])
     return percent
 

@@ -1,7 +1,6 @@
 """Phase one: find the abdomen on a coarse copy of the whole scan."""
 
 import logging
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from app.cascade.bundle import Phase
 from app.cascade.patches import score_volume
 from app.imaging.components import main_region, spread
-from app.imaging.crop import bounding_box, box_on_grid, widen
+from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, Box, Geometry, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
 from app.imaging.volume import Volume
@@ -98,35 +97,8 @@ def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     )
 
 
-def context_of(abdomen: Abdomen, least_mm: SpacingZYX) -> Box:
-    """Give the region that phase two reads: the box, grown to whole patches.
-
-    Real surroundings are better for a network than padding. They are there to be
-    seen, not to be labeled.
-
-    Parameters
-    ----------
-    abdomen : Abdomen
-        What phase one found.
-    least_mm : (z, y, x) floats
-        Size to reach where the scan allows, in mm.
-
-    Returns
-    -------
-    Box
-        In the scan's own voxels; holds the abdomen's box.
-    """
-    geometry = abdomen.geometry
-    # Rounded down: what is larger than a patch by a part of a voxel would take two of them.
-    z, y, x = (
-        max(1, math.floor(round(least / step, 6)))
-        for least, step in zip(least_mm, geometry.spacing_mm, strict=True)
-    )
-    return widen(abdomen.box, (z, y, x), geometry.shape)
-
-
 def coarse_places(
-    abdomen: Abdomen, context: Box, shape: IndexZYX, spacing_mm: SpacingZYX
+    abdomen: Abdomen, grid_shape: IndexZYX, spacing_mm: SpacingZYX, part: Box
 ) -> list[npt.NDArray[np.int64]]:
     """Tell where the voxels of phase two's grid lie on phase one's.
 
@@ -134,22 +106,21 @@ def coarse_places(
     ----------
     abdomen : Abdomen
         What phase one found.
-    context : Box
-        The region that phase two reads, in the scan's own voxels.
-    shape, spacing_mm : (z, y, x)
-        Size and spacing of phase two's grid of that region.
+    grid_shape, spacing_mm : (z, y, x)
+        Size and spacing of phase two's grid of the whole scan.
+    part : Box
+        The part of that grid that is asked for.
 
     Returns
     -------
     three arrays of ints
-        For each slice, row and column of phase two's grid that of ``abdomen.foreground``.
+        For each slice, row and column of the part that of ``abdomen.foreground``.
     """
     places = []
-    for axis, num_fine in enumerate(shape):
+    for axis, num_fine in enumerate(grid_shape):
         num_coarse = abdomen.foreground.shape[axis]
-        middle = (context.start[axis] + context.stop[axis] - abdomen.geometry.shape[axis]) / 2
-        middle_mm = middle * abdomen.geometry.spacing_mm[axis]
-        centers_mm = middle_mm + (np.arange(num_fine) - (num_fine - 1) / 2) * spacing_mm[axis]
-        coarse = np.floor(centers_mm / abdomen.spacing_mm[axis] + num_coarse / 2)
+        fine = np.arange(part.start[axis], part.stop[axis])
+        from_center_mm = (fine - (num_fine - 1) / 2) * spacing_mm[axis]
+        coarse = np.floor(from_center_mm / abdomen.spacing_mm[axis] + num_coarse / 2)
         places.append(np.clip(coarse, 0, num_coarse - 1).astype(np.int64))
     return places

@@ -312,7 +312,10 @@ def _step_bytes(
     )
     fine = resampled_shape((1, 1, 1), (depth, height, width), segment.spacing_mm)
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
-    scores = _score_bytes(fine, segment.patch_shape, len(segment.class_names))
+    classes = len(segment.class_names)
+    scores = _score_bytes(fine, segment.patch_shape, classes)
+    # A second look takes what the first one found over into a larger window.
+    enlarging = 2 * _kept_bytes(fine, classes)
     return {
         "read": scan
         + min(READING_BYTES, _READING_BYTES_PER_VOXEL * voxels)
@@ -323,7 +326,7 @@ def _step_bytes(
             _score_bytes(coarse, locate.patch_shape, 1),
         ),
         "segment": scan
-        + max(_resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine), scores),
+        + max(_resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine), scores, enlarging),
         # The label map, and the copy of it that some formats are written from.
         "restore": scores + 2 * voxels,
     }
@@ -335,10 +338,15 @@ def _resample_bytes(num_slices: int, new_shape: IndexZYX) -> int:
 
 
 def _score_bytes(shape: IndexZYX, patch_shape: IndexZYX, num_channels: int) -> int:
-    """Bytes for the input, float16 scores, and float32 sums for one row of patches."""
+    """Bytes for the input, the scores kept, and float32 sums for one row of patches."""
     depth = min(shape[0], patch_shape[0])
-    per_column = 4 * shape[0] + num_channels * (2 * shape[0] + 4 * depth)
-    return per_column * shape[1] * shape[2]
+    per_column = 4 * shape[0] + 4 * (num_channels + 1) * depth
+    return _kept_bytes(shape, num_channels) + per_column * shape[1] * shape[2]
+
+
+def _kept_bytes(shape: IndexZYX, num_channels: int) -> int:
+    """Bytes for float16 scores and the weight that each voxel's have."""
+    return 2 * (num_channels + 1) * math.prod(shape)
 
 
 def _group_folders(root: Path, membership: Path) -> Iterator[Path]:

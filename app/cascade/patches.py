@@ -19,23 +19,41 @@ UNSEEN_LOGIT = 10.0
 """Certainty of background, as a logit, where no patch was run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PatchScores:
-    """Scores of a whole volume, put together from patches.
+    """Scores of a volume, put together from patches.
 
     Parameters
     ----------
     logits : (C, Z, Y, X) array of float16
-        Blended scores; background where no patch was run.
-    seen : (Z, Y, X) array of bool
-        Where a patch was run.
+        Blended scores; certain background where no patch was run.
+    weights : (Z, Y, X) array of float16
+        What say all patches run so far have together; 0 where none was.
     num_run : int
         Patches run.
     """
 
     logits: npt.NDArray[np.float16]
-    seen: BoolVolume
-    num_run: int
+    weights: npt.NDArray[np.float16]
+    num_run: int = 0
+
+    @classmethod
+    def blank(cls, num_channels: int, shape: IndexZYX) -> "PatchScores":
+        """Give the scores of a volume that no patch was run on.
+
+        A single channel is the score of the foreground; of several the first is that
+        of the background.
+        """
+        logits = np.full((num_channels, *shape), -UNSEEN_LOGIT, np.float16)
+        if num_channels > 1:
+            logits[0] = UNSEEN_LOGIT
+        return cls(logits, np.zeros(shape, np.float16))
+
+    @property
+    def seen(self) -> BoolVolume:
+        """Where a patch was run, (Z, Y, X)."""
+        seen: BoolVolume = self.weights > 0
+        return seen
 
 
 def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -202,6 +220,7 @@ def score_volume(
     overlap: float,
     wanted: BoolVolume | None = None,
     *,
+    scores: PatchScores | None = None,
     on_patch: Callable[[float], None] = lambda _: None,
 ) -> PatchScores:
     """Slide a network over a volume and blend the scores of its patches.
@@ -224,6 +243,8 @@ def score_volume(
         Least share of a patch that neighbors have in common.
     wanted : (Z, Y, X) array of bool, optional
         What patches must cover; all by default.
+    scores : PatchScores, optional
+        Of patches run before, with which the new ones are blended, in place; none by default.
     on_patch : callable
         Told after each patch what share of all patches is behind it.
 
@@ -235,61 +256,59 @@ def score_volume(
     shape: IndexZYX = volume.shape
     if wanted is None:
         wanted = np.ones(shape, bool)
+    if scores is None:
+        scores = PatchScores.blank(network.num_channels, shape)
     rows = place_patches(wanted, network.patch_shape, overlap)
     num_patches = sum(len(row) for row in rows)
     depth = min(network.patch_shape[0], shape[0])
-    logits = np.empty((network.num_channels, *shape), np.float16)
-    seen = np.zeros(shape, bool)
     sums = np.zeros((network.num_channels, depth, *shape[1:]), np.float32)
     weights = np.zeros((depth, *shape[1:]), np.float32)
     blending = blending_weights(network.patch_shape)
     weighted = np.empty_like(blending)
-    num_run = num_done = 0
+    num_done = 0
     for row, next_row in itertools.zip_longest(rows, rows[1:]):
         for start in row:
             box = Box.between(start, np.add(start, network.patch_shape).tolist())
             inside, within = _overlap(box, shape)
-            scores = network.run(cut_patch(volume, box))
+            patch = network.run(cut_patch(volume, box))
             _, y, x = inside.slices
             weights[:, y, x] += blending[within.slices]
-            for total, channel in zip(sums, scores, strict=True):
+            for total, channel in zip(sums, patch, strict=True):
                 np.multiply(blending, channel, out=weighted)
                 total[:, y, x] += weighted[within.slices]
-            num_run += 1
-            on_patch(num_run / num_patches)
+            num_done += 1
+            on_patch(num_done / num_patches)
         first = max(0, row[0][0])
         stop = first + depth
         if next_row is not None:
             stop = min(stop, next_row[0][0])
         num_final = stop - first
-        _make_background(logits[:, num_done:first])  # between rows
-        _finish(sums[:, :num_final], weights[:num_final], logits[:, first:stop], seen[first:stop])
-        num_done = stop
+        done = slice(first, stop)
+        _finish(
+            sums[:, :num_final], weights[:num_final], scores.logits[:, done], scores.weights[done]
+        )
         _shift(sums, num_final, axis=1)
         _shift(weights, num_final, axis=0)
-    _make_background(logits[:, num_done:])
-    return PatchScores(logits, seen, num_run)
-
-
-def _make_background(logits: npt.NDArray[np.floating]) -> None:
-    """Make scores certain of background, in place; a single score is that of the foreground."""
-    logits[...] = -UNSEEN_LOGIT
-    if len(logits) > 1:
-        logits[0] = UNSEEN_LOGIT
+    scores.num_run += num_done
+    return scores
 
 
 def _finish(
-    sums: FloatVolume, weights: FloatVolume, logits: npt.NDArray[np.float16], seen: BoolVolume
+    sums: FloatVolume,
+    weights: FloatVolume,
+    logits: npt.NDArray[np.float16],
+    weights_so_far: npt.NDArray[np.float16],
 ) -> None:
-    """Turn sums into means where a patch was run, and the rest into background."""
-    np.greater(weights, 0, out=seen)
-    unseen = ~seen
-    weights[unseen] = 1.0
-    for total, out in zip(sums, logits, strict=True):
-        np.divide(total, weights, out=out, casting="same_kind")
-    nowhere = logits[:, unseen]
-    _make_background(nowhere)
-    logits[:, unseen] = nowhere
+    """Blend finished slices with what earlier patches said there, in place."""
+    if weights_so_far.any():
+        earlier = weights_so_far.astype(np.float32)
+        for total, before in zip(sums, logits, strict=True):
+            total += earlier * before
+        weights += earlier
+    run = weights > 0
+    for total, blended in zip(sums, logits, strict=True):
+        np.divide(total, weights, out=blended, where=run, casting="same_kind")
+    weights_so_far[...] = weights
 
 
 def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:

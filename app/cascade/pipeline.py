@@ -1,4 +1,4 @@
-"""START HERE: read, locate, crop, segment, restore, write."""
+"""START HERE: read, locate, segment, restore, write."""
 
 import logging
 from collections.abc import Collection
@@ -6,16 +6,24 @@ from pathlib import Path
 
 from app.cascade.bundle import Cascade
 from app.cascade.confidence import confidence_map
-from app.cascade.locate import Abdomen, context_of, locate
+from app.cascade.locate import Abdomen, locate
 from app.cascade.memory import reset_process_peak
 from app.cascade.plausibility import judge
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
 from app.cascade.restore import restore
-from app.cascade.segment import ClassScores, mean_confidence, segment
+from app.cascade.segment import (
+    ClassScores,
+    Region,
+    blank_scores,
+    enlarge,
+    mean_confidence,
+    region_of,
+    rule_out_surroundings,
+    segment,
+)
 from app.errors import MemoryLimitError
 from app.imaging import organ_measures
-from app.imaging.crop import crop
 from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
 from app.imaging.organ_statistics import measure_organs
@@ -60,7 +68,7 @@ def segment_scan(
     """
     report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
-    scores = score_scan(scan, source, cascade, report)  # locate, crop, segment
+    scores = score_scan(scan, source, cascade, report)  # locate, segment
     measured_scan = scan if statistics else None
     del scan  # makes room for the label map
     label_map = label_scan(scores, source, report, organs=organs, scan=measured_scan)  # restore
@@ -130,7 +138,7 @@ def score_scan(
         report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         return None
     with report.step("segment"):  # phase two: class scores on a grid of their own
-        return _crop_and_segment(scan, source, abdomen, cascade, report)
+        return _segment_abdomen(scan, source, abdomen, cascade, report)
 
 
 def label_scan(
@@ -169,7 +177,7 @@ def label_scan(
             label_map = restore(scores, source, organs)
         with report.step("check"):  # does the result look like an abdomen?
             _check(label_map, scores, source, report, organs)
-        labeled = label_map[scores.box.slices]  # all else is background
+        labeled = label_map[scores.region.box.slices]  # all else is background
     report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
     if scan is not None:
         with report.step("measure"):
@@ -190,21 +198,27 @@ def _confidence_of(scores: ClassScores | None, source: Source) -> LabelVolume:
     return source.blank_label_map() if scores is None else confidence_map(scores, source)
 
 
-def _crop_and_segment(
+def _segment_abdomen(
     scan: Volume, source: Source, abdomen: Abdomen, cascade: Cascade, report: CaseReport
 ) -> ClassScores:
-    """Score the located box, and once more a larger one if it cuts an organ."""
-    scores = _score_box(scan, source, abdomen, cascade, report)
+    """Score the located region, then what lies beyond if its end cuts an organ."""
+    phase = cascade.segment
+    region = region_of(abdomen, phase.config)
+    report.note_plan(cascade.plan(source.header, region.extent_mm))  # refuses what would not fit
+    scores = blank_scores(region)
+    segment(scan, abdomen, phase, scores)
     cuts = find_cuts(scores, abdomen)
-    if (
-        cuts
-        and cascade.second_look
-        and _fits(larger := grow(abdomen, scores, cuts), source, cascade)
-    ):
-        logger.info("the box cuts the %s; trying a larger one", cuts[0].organ)
-        del scores  # makes room for the next
-        scores = _score_box(scan, source, larger, cascade, report)
-        cuts = find_cuts(scores, larger)
+    if cuts and cascade.second_look:
+        larger = grow(abdomen, scores, cuts)
+        region = region_of(larger, phase.config, seen=region)
+        if _fits(region, source, cascade, report):
+            logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
+            abdomen, scores = larger, enlarge(scores, region)
+            segment(scan, abdomen, phase, scores)
+            cuts = find_cuts(scores, abdomen)
+    rule_out_surroundings(scores)
+    report.box = abdomen.box
+    report.num_patches = scores.patches.num_run
     for cut in cuts:
         text = f"the {cut.organ.replace('_', ' ')} may be cut off by the located box"
         report.flag("cut_by_box", text, cut.organ)
@@ -230,26 +244,12 @@ def _check(
     report.add_flags([flag for flag in flags if flag.organ in asked_for])
 
 
-def _score_box(
-    scan: Volume, source: Source, abdomen: Abdomen, cascade: Cascade, report: CaseReport
-) -> ClassScores:
-    """Check that the box fits the memory cap, cut it out and score it."""
-    context = context_of(abdomen, cascade.segment.config.patch_mm)
-    region = crop(scan, context)
-    report.box = abdomen.box
-    report.note_plan(cascade.plan(source.header, region.geometry.extent_mm))
-    scores = segment(region, context, abdomen, cascade.segment)
-    report.num_patches += scores.num_run
-    return scores
-
-
-def _fits(abdomen: Abdomen, source: Source, cascade: Cascade) -> bool:
-    """Tell whether a box could be scored within the memory cap."""
+def _fits(region: Region, source: Source, cascade: Cascade, report: CaseReport) -> bool:
+    """Tell whether a region can be scored within the memory cap, and note the plan if so."""
     try:
-        context = context_of(abdomen, cascade.segment.config.patch_mm)
-        cascade.plan(source.header, source.geometry.crop(context).extent_mm)
+        report.note_plan(cascade.plan(source.header, region.extent_mm))
     except MemoryLimitError as error:
-        logger.info("no larger box: %s", error)
+        logger.info("no second look: %s", error)
         return False
     return True
 

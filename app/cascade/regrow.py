@@ -9,7 +9,7 @@ from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.segment import ClassScores
 from app.imaging.components import spread
 from app.imaging.crop import bounding_box, box_on_grid
-from app.imaging.geometry import BoolVolume, Box, SpacingZYX
+from app.imaging.geometry import BoolVolume, SpacingZYX
 from app.labels import CLASS_NAMES, ORGANS
 
 GROWTH_MM = 40.0
@@ -92,7 +92,8 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
         The room gained is in its box and counts as foreground, so that phase two
         looks there.
     """
-    places = coarse_places(abdomen, scores.box, scores.seen.shape, scores.spacing_mm)
+    region = scores.region
+    places = coarse_places(abdomen, region.grid_shape, region.spacing_mm, region.window)
     gained = np.zeros_like(abdomen.foreground)
     for cut in cuts:
         at_cut = np.zeros_like(gained)
@@ -105,19 +106,15 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
         abdomen.geometry.shape,
         abdomen.geometry.spacing_mm,
     )
-    box = Box.between(
-        np.minimum(abdomen.box.start, room.start).tolist(),
-        np.maximum(abdomen.box.stop, room.stop).tolist(),
-    )
-    return replace(abdomen, box=box, foreground=abdomen.foreground | gained)
+    return replace(abdomen, box=abdomen.box.union(room), foreground=abdomen.foreground | gained)
 
 
 def _cut_towards(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> Cut | None:
-    where = np.zeros_like(scores.seen)
-    where[scores.inside.slices] = _ends(scores, abdomen, axis, at_stop=at_stop)
+    where = _ends(scores, abdomen, axis, at_stop=at_stop)
     labels = scores.logits[:, where].argmax(axis=0)
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
-    voxel_mm2 = float(np.prod(scores.spacing_mm)) / scores.spacing_mm[axis]
+    spacing_mm = scores.region.spacing_mm
+    voxel_mm2 = float(np.prod(spacing_mm)) / spacing_mm[axis]
     cut = [value for value in _SOLID if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
     if not cut:
         return None
@@ -128,7 +125,8 @@ def _cut_towards(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: b
 
 def _ends(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> BoolVolume:
     """Mark the voxels of the box behind which phase two did not look, though the scan goes on."""
-    seen = np.moveaxis(scores.seen[scores.inside.slices], axis, 0)
+    inside = scores.region.inside.slices
+    seen = np.moveaxis(scores.patches.weights[inside] > 0, axis, 0)
     face = abdomen.box.stop[axis] if at_stop else abdomen.box.start[axis]
     is_scan_end = face == (abdomen.geometry.shape[axis] if at_stop else 0)
     behind = np.full(seen.shape, is_scan_end)
@@ -136,7 +134,8 @@ def _ends(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) ->
         behind[:-1] = seen[1:]
     else:
         behind[1:] = seen[:-1]
-    ends: BoolVolume = np.moveaxis(seen & ~behind, 0, axis)
+    ends = np.zeros(scores.region.window.shape, bool)
+    ends[inside] = np.moveaxis(seen & ~behind, 0, axis)
     return ends
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse
 
-from app.cascade.segment import ClassScores
+from app.cascade.segment import ClassScores, Region
 from app.imaging.components import find_specks
-from app.imaging.geometry import FloatVolume, LabelVolume
+from app.imaging.geometry import FloatVolume, Geometry, LabelVolume
 from app.imaging.io import Source
-from app.imaging.resample import grid_weights
+from app.imaging.resample import columns_of, grid_weights
 
 SLAB_SLICES = 16
 """Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
@@ -43,12 +43,37 @@ def restore(
     coarse_labels = best_class(scores.logits)
     take_back_specks(scores, coarse_labels)
     label_map = source.blank_label_map()
-    weights = grid_weights(
-        scores.box.shape, source.geometry.spacing_mm, coarse_labels.shape, scores.spacing_mm
-    )
-    region = label_map[scores.box.slices]
-    label_region(scores.logits, coarse_labels, weights, region, organs)
+    part = label_map[scores.region.box.slices]
+    weights = interpolation(scores.region, source.geometry)
+    label_region(scores.logits, coarse_labels, weights, part, organs)
     return label_map
+
+
+def interpolation(
+    region: Region, geometry: Geometry
+) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
+    """Build the matrices that interpolate from a region's window to the scan's voxels in its box.
+
+    Parameters
+    ----------
+    region : Region
+        Of the scan.
+    geometry : Geometry
+        The scan's grid.
+
+    Returns
+    -------
+    three sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
+        What a row draws on beyond the window is left out.
+    """
+    whole = grid_weights(geometry.shape, geometry.spacing_mm, region.grid_shape, region.spacing_mm)
+    along_z, along_y, along_x = (
+        matrix[rows, columns]
+        for matrix, rows, columns in zip(
+            whole, region.box.slices, region.window.slices, strict=True
+        )
+    )
+    return along_z, along_y, along_x
 
 
 def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
@@ -83,7 +108,7 @@ def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> None:
     coarse_labels : (Z', Y', X') array of uint8
         Best class of ``scores``; follows the change.
     """
-    specks = find_specks(coarse_labels, scores.spacing_mm)
+    specks = find_specks(coarse_labels, scores.region.spacing_mm)
     columns = scores.logits[:, specks]
     columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
     scores.logits[:, specks] = columns
@@ -121,7 +146,7 @@ def label_region(
         kept[[value for value in kept if value not in organs]] = 0
     for start in range(0, len(region), SLAB_SLICES):
         slab = slice(start, min(start + SLAB_SLICES, len(region)))
-        planes = _columns_of(weights[0][slab])
+        planes = columns_of(weights[0][slab])
         coarse_slab = coarse_labels[planes]
         wanted = _box_around(kept[coarse_slab])
         if wanted is None:
@@ -158,7 +183,7 @@ def _label_slab(
         rows_y, rows_x = _rows_drawing_on(along_y, part[1]), _rows_drawing_on(along_x, part[2])
         if rows_y.stop == 0 or rows_x.stop == 0:  # too far away to compete here
             continue
-        columns_y, columns_x = _columns_of(along_y[rows_y]), _columns_of(along_x[rows_x])
+        columns_y, columns_x = columns_of(along_y[rows_y]), columns_of(along_x[rows_x])
         challenger = interpolate(
             logits[value][:, columns_y, columns_x],
             along_z,
@@ -174,13 +199,6 @@ def _rows_drawing_on(matrix: sparse.csr_array, columns: slice) -> slice:
     """Find the rows that draw on any of some columns."""
     rows = np.flatnonzero(matrix[:, columns].sum(axis=1))
     return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
-
-
-def _columns_of(matrix: sparse.csr_array) -> slice:
-    """Find the columns that a matrix draws on."""
-    if matrix.nnz == 0:
-        return slice(0, 0)
-    return slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
 
 
 def interpolate(

@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, coarse_places
-from app.cascade.patches import score_volume
-from app.imaging.crop import box_on_grid
-from app.imaging.geometry import BoolVolume, Box, FloatVolume, SpacingZYX
+from app.cascade.patches import PatchScores, score_volume
+from app.config import PhaseConfig
+from app.imaging.crop import box_on_grid, widen
+from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
+from app.imaging.resample import resampled_shape
 from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
 
@@ -22,78 +24,170 @@ RULED_OUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassScores:
-    """Class scores of the located region.
+class Region:
+    """What phase two works on: a part of the one grid that it has for a scan.
+
+    That grid has phase two's spacing and shares the scan's center, so that a region
+    that grows keeps its voxels.
 
     Parameters
     ----------
-    logits : (14, Z', Y', X') array of float16
-        On the grid of ``spacing_mm`` that shares the center of ``box``.
+    grid_shape : (z, y, x) ints
+        Size of the grid of the whole scan.
     spacing_mm : (z, y, x) floats
         Spacing of that grid, in mm.
+    window : Box
+        The part of that grid that the networks may see: the located box, grown to
+        whole patches. Real surroundings are better for a network than padding.
+    located : Box
+        The located box on that grid. Surroundings are there to be seen, not to be labeled.
     box : Box
-        The region scored, in the scan's own voxels.
-    inside : Box
-        The located box on that grid; background beyond it.
-    seen : (Z', Y', X') array of bool
-        What phase two looked at; background beyond it.
-    num_run : int
-        Patches run.
+        The scan's own voxels that ``located`` covers.
     """
 
-    logits: npt.NDArray[np.float16]
+    grid_shape: IndexZYX
     spacing_mm: SpacingZYX
+    window: Box
+    located: Box
     box: Box
-    inside: Box
-    seen: BoolVolume
-    num_run: int
+
+    @property
+    def inside(self) -> Box:
+        """The located box in voxels of the window."""
+        return self.located.relative_to(self.window)
+
+    @property
+    def extent_mm(self) -> SpacingZYX:
+        """Size of the window, in mm."""
+        (nz, ny, nx), (sz, sy, sx) = self.window.shape, self.spacing_mm
+        return (nz * sz, ny * sy, nx * sx)
 
 
-def segment(region: Volume, context: Box, abdomen: Abdomen, phase: Phase) -> ClassScores:
-    """Score every class inside the located box.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassScores:
+    """Class scores of a region.
 
     Parameters
     ----------
-    region : Volume of int16
-        ``context`` cut out of the scan, in HU, in canonical orientation.
-    context : Box
-        The abdomen's box and the surroundings that the network is to see.
+    region : Region
+        Where they lie.
+    patches : PatchScores
+        (14, Z', Y', X') scores in the region's window.
+    """
+
+    region: Region
+    patches: PatchScores
+
+    @property
+    def logits(self) -> npt.NDArray[np.float16]:
+        """The scores themselves, (14, Z', Y', X')."""
+        return self.patches.logits
+
+    @property
+    def seen(self) -> BoolVolume:
+        """What phase two looked at inside the located box, (Z', Y', X')."""
+        seen = np.zeros(self.region.window.shape, bool)
+        inside = self.region.inside.slices
+        np.greater(self.patches.weights[inside], 0, out=seen[inside])
+        return seen
+
+
+def region_of(abdomen: Abdomen, config: PhaseConfig, seen: Region | None = None) -> Region:
+    """Find what phase two is to work on.
+
+    Parameters
+    ----------
     abdomen : Abdomen
         What phase one found.
-    phase : Phase
-        The segmenter.
+    config : PhaseConfig
+        Phase two's grid and patches.
+    seen : Region, optional
+        What it worked on before, which the window is to hold as well.
+
+    Returns
+    -------
+    Region
+        At least a patch in size where the scan allows.
+    """
+    shape, spacing_mm = abdomen.geometry.shape, abdomen.geometry.spacing_mm
+    grid_shape = resampled_shape(shape, spacing_mm, config.spacing_mm)
+    located = box_on_grid(abdomen.box, shape, spacing_mm, grid_shape, config.spacing_mm)
+    window = widen(located, config.patch_shape, grid_shape)
+    return Region(
+        grid_shape=grid_shape,
+        spacing_mm=config.spacing_mm,
+        window=window if seen is None else window.union(seen.window),
+        located=located,
+        box=box_on_grid(located, grid_shape, config.spacing_mm, shape, spacing_mm),
+    )
+
+
+def blank_scores(region: Region) -> ClassScores:
+    """Give the scores of a region that phase two has not looked at: background."""
+    return ClassScores(
+        region=region, patches=PatchScores.blank(len(CLASS_NAMES), region.window.shape)
+    )
+
+
+def enlarge(scores: ClassScores, region: Region) -> ClassScores:
+    """Take scores over into a larger region.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        Stays as it is.
+    region : Region
+        Of the same scan; holds the window there was.
 
     Returns
     -------
     ClassScores
-        Background where phase one ruled organs out.
+        Background where phase two has not looked yet.
     """
-    spacing_mm = phase.config.spacing_mm
-    fine = network_input(region, phase.config)
-    inside = box_on_grid(
-        abdomen.box.relative_to(context),
-        context.shape,
-        abdomen.geometry.spacing_mm,
-        fine.shape,
-        spacing_mm,
+    larger = blank_scores(region)
+    known = scores.region.window.relative_to(region.window).slices
+    larger.patches.logits[(slice(None), *known)] = scores.patches.logits
+    larger.patches.weights[known] = scores.patches.weights
+    larger.patches.num_run = scores.patches.num_run
+    return larger
+
+
+def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -> None:
+    """Score every class where an organ may be and phase two has not looked yet, in place.
+
+    Parameters
+    ----------
+    scan : Volume of int16
+        HU, in canonical orientation.
+    abdomen : Abdomen
+        What phase one found.
+    phase : Phase
+        The segmenter.
+    scores : ClassScores
+        Of the abdomen's region, blank or from an earlier look.
+    """
+    region = scores.region
+    places = coarse_places(abdomen, region.grid_shape, region.spacing_mm, region.located)
+    inside = region.inside.slices
+    wanted = np.zeros(region.window.shape, bool)
+    wanted[inside] = abdomen.foreground[np.ix_(*places)]
+    wanted &= ~scores.patches.seen
+    score_volume(
+        network_input(scan, phase.config, region.window),
+        phase.network,
+        phase.config.overlap,
+        wanted,
+        scores=scores.patches,
+        on_patch=phase.on_patch,
     )
-    located = np.zeros(fine.shape, bool)
-    located[inside.slices] = True
-    places = coarse_places(abdomen, context, fine.shape, spacing_mm)
-    wanted = located & abdomen.foreground[np.ix_(*places)]
-    scored = score_volume(
-        fine, phase.network, phase.config.overlap, wanted, on_patch=phase.on_patch
-    )
-    logger.debug("segment: grid %s, %d patches", fine.shape, scored.num_run)
-    _rule_out(~located, scored.logits)
-    return ClassScores(
-        logits=scored.logits,
-        spacing_mm=spacing_mm,
-        box=context,
-        inside=inside,
-        seen=scored.seen & located,
-        num_run=scored.num_run,
-    )
+    logger.debug("segment: grid %s, %d patches", region.window.shape, scores.patches.num_run)
+
+
+def rule_out_surroundings(scores: ClassScores) -> None:
+    """Make all that lies beyond the located box background, in place."""
+    beyond = np.ones(scores.region.window.shape, bool)
+    beyond[scores.region.inside.slices] = False
+    scores.logits[1:, beyond] = scores.logits[0, beyond] - np.float16(RULED_OUT)
 
 
 def mean_confidence(scores: ClassScores) -> dict[str, float]:
@@ -130,8 +224,3 @@ def best_probability(scores: FloatVolume) -> FloatVolume:
     """Give the greatest softmax of class scores, classes first, 0 to 1."""
     best: FloatVolume = 1 / np.exp(scores - scores.max(axis=0)).sum(axis=0)
     return best
-
-
-def _rule_out(where: BoolVolume, logits: npt.NDArray[np.float16]) -> None:
-    """Make voxels background, in place."""
-    logits[1:, where] = logits[0, where] - np.float16(RULED_OUT)

@@ -35,6 +35,13 @@ class Box:
         offset = np.asarray(other.start)
         return Box.between(np.asarray(self.start) - offset, np.asarray(self.stop) - offset)
 
+    def union(self, other: "Box") -> "Box":
+        """Give the smallest box that holds this one and another."""
+        return Box.between(
+            np.minimum(self.start, other.start).tolist(),
+            np.maximum(self.stop, other.stop).tolist(),
+        )
+
     @classmethod
     def between(cls, start: Sequence[SupportsInt], stop: Sequence[SupportsInt]) -> "Box":
         """Make a box from any two sequences of three numbers."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
+from app.imaging.geometry import Box, FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 
 
 def resampled_shape(
@@ -115,11 +115,19 @@ def grid_weights(
     return along_z, along_y, along_x
 
 
+def columns_of(matrix: sparse.csr_array) -> slice:
+    """Find the columns that a matrix draws on."""
+    if matrix.nnz == 0:
+        return slice(0, 0)
+    return slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
+
+
 def resample_linear(
     volume: npt.NDArray[np.int16] | FloatVolume,
     spacing_mm: SpacingZYX,
     new_spacing_mm: SpacingZYX,
     new_shape: IndexZYX | None = None,
+    part: Box | None = None,
 ) -> FloatVolume:
     """Resample an image to another spacing.
 
@@ -133,22 +141,32 @@ def resample_linear(
     spacing_mm, new_spacing_mm : (z, y, x) floats
         Present and new spacing, in mm.
     new_shape : (z, y, x) ints, optional
-        Size of the result; by default what covers the volume.
+        Size of the new grid; by default what covers the volume.
+    part : Box, optional
+        The part of the new grid that is wanted, in its own voxels; by default all of it.
 
     Returns
     -------
     (Z', Y', X') array of float32
-        On the grid of the new spacing that shares the volume's center.
+        On the grid of the new spacing that shares the volume's center, or on that part.
     """
     shape: IndexZYX = volume.shape
     if new_shape is None:
         new_shape = resampled_shape(shape, spacing_mm, new_spacing_mm)
-    along_z, along_y, along_x = grid_weights(new_shape, new_spacing_mm, shape, spacing_mm)
-    stack = np.empty((shape[0], new_shape[1], new_shape[2]), np.float32)
-    for plane, shrunk in zip(volume, stack, strict=True):
-        rows = along_y @ plane.astype(np.float32)
-        shrunk[...] = (along_x @ np.ascontiguousarray(rows.T)).T
-    resampled: FloatVolume = (along_z @ stack.reshape(shape[0], -1)).reshape(new_shape)
+    if part is None:
+        part = Box(start=(0, 0, 0), stop=new_shape)
+    weights = grid_weights(new_shape, new_spacing_mm, shape, spacing_mm)
+    rows = [matrix[wanted] for matrix, wanted in zip(weights, part.slices, strict=True)]
+    drawn_on = tuple(columns_of(matrix) for matrix in rows)
+    along_z, along_y, along_x = (
+        matrix[:, columns] for matrix, columns in zip(rows, drawn_on, strict=True)
+    )
+    source = volume[drawn_on]
+    stack = np.empty((len(source), *part.shape[1:]), np.float32)
+    for plane, shrunk in zip(source, stack, strict=True):
+        lines = along_y @ plane.astype(np.float32)
+        shrunk[...] = (along_x @ np.ascontiguousarray(lines.T)).T
+    resampled: FloatVolume = (along_z @ stack.reshape(len(source), -1)).reshape(part.shape)
     return resampled
 
 

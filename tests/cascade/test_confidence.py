@@ -1,5 +1,4 @@
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +7,9 @@ from scipy.special import softmax
 from stand_ins import DARK_ORGAN, TISSUE_HU, source_of
 
 from app.cascade.confidence import confidence_map
+from app.cascade.patches import PatchScores
 from app.cascade.pipeline import segment_scan
+from app.cascade.segment import ClassScores, Region
 from app.imaging.geometry import Box, Geometry
 
 SPACING_MM = (2.5, 0.8, 1.1)
@@ -18,16 +19,26 @@ def straight(shape, spacing_mm=SPACING_MM):
     return source_of(Geometry(shape=shape, spacing_mm=spacing_mm))
 
 
-def class_scores(logits, box, spacing_mm=SPACING_MM, inside=None):
-    """Give what is read of a ClassScores, whatever else one tells of how it came to be."""
-    whole = Box(start=(0, 0, 0), stop=logits.shape[1:])
-    return SimpleNamespace(logits=logits, spacing_mm=spacing_mm, box=box, inside=inside or whole)
+def class_scores(logits, grid_shape=None, window=None, box=None, spacing_mm=SPACING_MM):
+    """Give scores of all of a window of the scan's own grid, or of a coarser one."""
+    grid_shape = grid_shape or logits.shape[1:]
+    window = window or Box(start=(0, 0, 0), stop=grid_shape)
+    region = Region(
+        grid_shape=grid_shape,
+        spacing_mm=spacing_mm,
+        window=window,
+        located=window,
+        box=box or window,
+    )
+    return ClassScores(
+        region=region, patches=PatchScores(logits, np.ones(logits.shape[1:], np.float16))
+    )
 
 
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():
     logits = np.random.default_rng(3).normal(0, 2, (14, 5, 7, 6)).astype(np.float16)
     box = Box(start=(2, 3, 1), stop=(7, 10, 7))
-    percent = confidence_map(class_scores(logits, box), straight((9, 12, 10)))
+    percent = confidence_map(class_scores(logits, (9, 12, 10), box), straight((9, 12, 10)))
     expected = 100 * softmax(logits.astype(np.float64), axis=0).max(axis=0)
     assert np.abs(percent[box.slices] - expected).max() <= 0.51
     percent[box.slices] = 0
@@ -39,7 +50,8 @@ def test_between_two_of_the_networks_slices_it_lies_between_theirs():
     logits[0] = 0  # certain of background in the lower slice
     logits[4, 1] = 0  # torn between background and an organ in the upper one
     whole = Box(start=(0, 0, 0), stop=(8, 3, 4))
-    scores = class_scores(logits, whole, (4 * SPACING_MM[0], *SPACING_MM[1:]))
+    spacing_mm = (4 * SPACING_MM[0], *SPACING_MM[1:])
+    scores = class_scores(logits, box=whole, spacing_mm=spacing_mm)
     percent = confidence_map(scores, straight((8, 3, 4)))
     # The two slices lie at 1.5 and 5.5 of the eight: a step of 12.5 for each in between.
     assert percent[:, 1, 2] == pytest.approx([100, 100, 94, 81, 69, 56, 50, 50], abs=0.6)
@@ -48,10 +60,11 @@ def test_between_two_of_the_networks_slices_it_lies_between_theirs():
 def test_where_phase_two_did_not_look_nothing_is_known():
     logits = np.zeros((14, 6, 7, 8), np.float16)
     logits[1] = 20
-    inside = Box(start=(1, 2, 3), stop=(4, 6, 8))
-    scores = class_scores(logits, Box(start=(0, 0, 0), stop=(6, 7, 8)), inside=inside)
+    scores = class_scores(logits)
+    scores.patches.weights[...] = 0
+    scores.patches.weights[1:4, 2:6, 3:8] = 0.5
     percent = confidence_map(scores, straight((6, 7, 8)))
-    assert (percent[inside.slices] == 100).all()
+    assert (percent[1:4, 2:6, 3:8] == 100).all()
     assert (percent == 100).sum() == 3 * 4 * 5
     assert not percent[4:].any()
 
@@ -60,7 +73,8 @@ def test_it_takes_little_more_memory_than_the_image_itself():
     logits = np.zeros((14, 10, 20, 24), np.float16)
     shape = (60, 200, 240)
     spacing_mm = tuple(np.multiply(SPACING_MM, np.divide((10, 20, 24), shape)).tolist())
-    scores = class_scores(logits, Box(start=(0, 0, 0), stop=shape))
+    network_mm = tuple(np.multiply(spacing_mm, np.divide(shape, (10, 20, 24))).tolist())
+    scores = class_scores(logits, box=Box(start=(0, 0, 0), stop=shape), spacing_mm=network_mm)
     tracemalloc.start()
     confidence_map(scores, straight(shape, spacing_mm))
     _, peak = tracemalloc.get_traced_memory()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from app.cascade.bundle import HURRIED_COARSENING, hurried, read_manifest
-from app.cascade.locate import Abdomen, context_of
+from app.cascade.locate import Abdomen
 from app.cascade.patches import patch_starts
+from app.cascade.segment import region_of
 from app.imaging.geometry import Box, Geometry
-from app.imaging.resample import resampled_shape
 
 ROOT = Path(__file__).resolve().parents[2]
 SCAN_SPACING_MM = (2.5, 0.83, 0.77)
@@ -27,11 +27,10 @@ def num_patches(config, box_mm):
     abdomen = Abdomen(
         box=box, geometry=geometry, foreground=np.ones((1, 1, 1), bool), spacing_mm=(4.0, 4.0, 4.0)
     )
-    context = context_of(abdomen, config.patch_mm)
-    fine = resampled_shape(context.shape, SCAN_SPACING_MM, config.spacing_mm)
+    window = region_of(abdomen, config).window
     return math.prod(
         len(patch_starts(size, patch, config.overlap))
-        for size, patch in zip(fine, config.patch_shape, strict=True)
+        for size, patch in zip(window.shape, config.patch_shape, strict=True)
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.cascade.bundle import Phase, open_phase
-from app.cascade.locate import coarse_places, context_of, locate
+from app.cascade.locate import coarse_places, locate
 from app.config import LOCATE
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import read_scan
@@ -69,15 +69,6 @@ def test_organs_torn_along_z_stay_together():
     assert box.stop[0] >= 39 + 4
 
 
-def test_context_is_a_whole_patch_where_the_scan_allows_and_the_box_stays():
-    abdomen = find(scan_with(ORGANS))
-    context = context_of(abdomen, (192.0, 144.0, 500.0))
-    # A patch less a part of a voxel, never more: what is more takes a second patch.
-    assert abdomen.box.shape[0] * 5 < 192 - 5 < context.shape[0] * 5 <= 192
-    assert abdomen.box.shape[1] * 2 < context.shape[1] * 2 == 144
-    assert (context.start[2], context.stop[2]) == (0, 120)
-
-
 def test_box_at_the_edge_is_clipped_to_the_scan():
     box = find(scan_with(np.s_[0:10, 0:30, 80:120])).box
     assert box.start[:2] == (0, 0)
@@ -86,8 +77,10 @@ def test_box_at_the_edge_is_clipped_to_the_scan():
 
 def test_fine_voxels_know_their_place_on_the_coarse_grid():
     abdomen = find(scan_with(ORGANS))
-    context = Box(start=(10, 20, 0), stop=(40, 80, 120))  # 50 ... 200, 40 ... 160, 0 ... 120 mm
-    places = coarse_places(abdomen, context, (75, 80, 80), (2.0, 1.5, 1.5))
+    # Of the grid of 2 x 1.5 x 1.5 mm, in y half a millimeter larger than the scan at either end,
+    # the part from 50, 40 and 0 mm.
+    part = Box(start=(25, 27, 0), stop=(100, 107, 80))
+    places = coarse_places(abdomen, (150, 134, 80), (2.0, 1.5, 1.5), part)
     near = abdomen.foreground[np.ix_(*places)]
     filled = [np.flatnonzero(near.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     # Organs lie at 100 ... 150, 60 ... 120 and 40 ... 80 mm; 16 mm around them count too.
@@ -100,8 +93,8 @@ def test_fine_voxels_know_their_place_on_the_coarse_grid():
 
 def test_places_beyond_the_coarse_grid_are_those_at_its_edge():
     abdomen = find(scan_with(ORGANS))
-    context = Box(start=(0, 0, 0), stop=(60, 100, 120))
-    places = coarse_places(abdomen, context, (151, 134, 81), (2.0, 1.5, 1.5))
+    shape = (151, 134, 81)
+    places = coarse_places(abdomen, shape, (2.0, 1.5, 1.5), Box(start=(0, 0, 0), stop=shape))
     for rows, size in zip(places, abdomen.foreground.shape, strict=True):
         assert (rows[0], rows[-1]) == (0, size - 1)
 

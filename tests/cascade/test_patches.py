@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -166,3 +168,49 @@ def test_only_the_slices_of_one_patch_are_summed_in_float32(monkeypatch):
     score_volume(np.ones((40, 3, 5), np.float32), Echo((4, 3, 5)), 0.0)
     sums = [array.size for array in allocated if array.dtype == np.float32]
     assert max(sums) == 2 * 4 * 3 * 5
+
+
+@given(seed=st.integers(0, 30), overlap=st.sampled_from([0.0, 0.25, 0.5]))
+def test_patches_run_in_two_goes_blend_as_in_one(seed, overlap):
+    class Surer(Echo):
+        """Adds what no other patch adds."""
+
+        def run(self, patch):
+            return super().run(patch) + np.float32(patch[1, 1, 1] % 7)
+
+    rng = np.random.default_rng(seed)
+    volume = rng.integers(-8, 9, (17, 11, 13)).astype(np.float32)
+    split = int(rng.integers(4, 14))
+    network = Surer((4, 3, 5))
+    wanted = np.zeros(volume.shape, bool)
+    wanted[:split] = True
+    scores = score_volume(volume, network, overlap, wanted)
+    num_first = scores.num_run
+    assert score_volume(volume, network, overlap, ~wanted, scores=scores) is scores
+    assert scores.num_run > num_first
+
+    sums, weights = np.zeros((2, *volume.shape)), np.zeros(volume.shape)
+    blending = blending_weights(network.patch_shape)
+    for part in (wanted, ~wanted):
+        for start in itertools.chain(*place_patches(part, network.patch_shape, overlap)):
+            box = Box.between(start, np.add(start, network.patch_shape).tolist())
+            sums[(slice(None), *box.slices)] += blending * network.run(volume[box.slices])
+            weights[box.slices] += blending
+    assert scores.seen.all()
+    np.testing.assert_allclose(scores.logits, sums / weights, atol=0.05)
+    np.testing.assert_allclose(scores.weights, weights, rtol=1e-3)
+
+
+def test_a_second_go_leaves_alone_what_it_does_not_reach():
+    volume = np.random.default_rng(3).normal(size=(12, 3, 5)).astype(np.float32)
+    first = np.zeros(volume.shape, bool)
+    first[:4] = True
+    scores = score_volume(volume, Echo((4, 3, 5)), 0.0, first)
+    before = scores.logits.copy()
+    second = np.zeros(volume.shape, bool)
+    second[8:] = True
+    score_volume(volume, Echo((4, 3, 5)), 0.0, second, scores=scores)
+    np.testing.assert_array_equal(scores.logits[:, :8], before[:, :8])
+    np.testing.assert_array_equal(
+        scores.seen.any(axis=(1, 2)), [True] * 4 + [False] * 4 + [True] * 4
+    )

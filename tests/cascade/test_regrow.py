@@ -1,38 +1,35 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from app.cascade.locate import Abdomen
+from app.cascade.patches import PatchScores
 from app.cascade.regrow import find_cuts, grow
-from app.cascade.segment import ClassScores
+from app.cascade.segment import ClassScores, Region
 from app.imaging.geometry import Box, Geometry
 
 GEOMETRY = Geometry(shape=(60, 100, 120), spacing_mm=(5.0, 2.0, 1.0))
 BOX = Box(start=(20, 30, 0), stop=(36, 66, 84))  # 80 x 72 x 84 mm, at the scan's edge in x
+GRID = (150, 134, 80)  # 300 x 201 x 120 mm: in y it reaches half a millimeter beyond the scan
+SPACING_MM = (2.0, 1.5, 1.5)
+WINDOW = Box(start=(50, 40, 0), stop=(90, 88, 56))
 
 
-def abdomen():
+def abdomen(box=BOX):
     return Abdomen(
-        box=BOX,
+        box=box,
         geometry=GEOMETRY,
         foreground=np.zeros((75, 50, 30), bool),
         spacing_mm=(4.0, 4.0, 4.0),
     )
 
 
-def scores_with(value, region):
-    logits = np.zeros((14, 40, 48, 56), np.float16)
-    logits[1:] = -9
-    logits[value][region] = 9
-    return ClassScores(
-        logits=logits,
-        spacing_mm=(2.0, 1.5, 1.5),
-        box=BOX,
-        inside=Box(start=(0, 0, 0), stop=(40, 48, 56)),
-        seen=np.ones(logits.shape[1:], bool),
-        num_run=1,
-    )
+def scores_with(value, where, located=WINDOW, window=WINDOW):
+    logits = np.full((14, *window.shape), -9, np.float16)
+    logits[0] = 0
+    logits[value][where] = 9
+    region = Region(grid_shape=GRID, spacing_mm=SPACING_MM, window=window, located=located, box=BOX)
+    weights = np.ones(window.shape, np.float16)
+    return ClassScores(region=region, patches=PatchScores(logits, weights))
 
 
 def summary(cuts):
@@ -62,15 +59,15 @@ def test_organ_at_an_inner_face_is_cut(region, cuts):
 
 
 def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
-    located = Box(start=(3, 0, 0), stop=(40, 48, 56))
-    scores = dataclasses.replace(scores_with(1, np.s_[3:9, 5:40, 5:50]), inside=located)
+    located = Box(start=(53, 40, 0), stop=WINDOW.stop)
+    scores = scores_with(1, np.s_[3:9, 5:40, 5:50], located)
     assert summary(find_cuts(scores, abdomen())) == [(0, False, "liver")]
 
 
 def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
     scores = scores_with(1, np.s_[5:35, 5:40, 5:50])
-    scores.seen[:, 30:, 20:] = False
-    scores.logits[1:, ~scores.seen] = -9
+    scores.patches.weights[:, 30:, 20:] = 0
+    scores.logits[1:, :, 30:, 20:] = -9
     (towards_y, towards_x) = find_cuts(scores, abdomen())
     assert summary([towards_y, towards_x]) == [(1, True, "liver"), (2, True, "liver")]
     expected = np.zeros(scores.seen.shape, bool)
@@ -87,7 +84,8 @@ def test_room_is_gained_beyond_the_cut_alone():
     scores = scores_with(1, np.s_[30:40, 16:24, 24:32])
     found = abdomen()
     grown = grow(found, scores, find_cuts(scores, found))
-    # The cut at slice 36 lies at 180 mm; in y at 60 + 16 * 1.5 = 84 ... 96 mm, in x at 36 ... 48.
+    # The cut at slice 36 lies at 180 mm; in y at 59.5 + 16 * 1.5 = 83.5 ... 95.5 mm, in x at
+    # 36 ... 48.
     # Its voxels are in coarse slice 44, rows 21 ... 23 and columns 9 ... 11.
     expected = np.zeros((75, 50, 30), bool)
     expected[44:55, 19:26, 7:14] = True
@@ -104,6 +102,7 @@ def test_what_phase_one_saw_stays():
 
 
 def test_a_grown_box_ends_with_the_scan():
-    near_end = dataclasses.replace(abdomen(), box=Box(start=(42, 30, 0), stop=(58, 66, 84)))
-    scores = dataclasses.replace(scores_with(1, np.s_[30:40, 16:24, 24:32]), box=near_end.box)
+    near_end = abdomen(Box(start=(42, 30, 0), stop=(58, 66, 84)))
+    window = Box(start=(105, 40, 0), stop=(145, 88, 56))
+    scores = scores_with(1, np.s_[30:40, 16:24, 24:32], window, window)
     assert grow(near_end, scores, find_cuts(scores, near_end)).box.stop == (60, 66, 84)

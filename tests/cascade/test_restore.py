@@ -4,10 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import source_of
 
-from app.cascade.restore import SLAB_SLICES, best_class, label_region, restore, take_back_specks
-from app.cascade.segment import ClassScores
+from app.cascade.patches import PatchScores
+from app.cascade.restore import (
+    SLAB_SLICES,
+    best_class,
+    interpolate,
+    interpolation,
+    label_region,
+    restore,
+    take_back_specks,
+)
+from app.cascade.segment import ClassScores, Region
+from app.imaging.crop import box_on_grid
 from app.imaging.geometry import Box, Geometry
-from app.imaging.resample import grid_weights, resample_linear
+from app.imaging.resample import grid_weights, resample_linear, resampled_shape
 
 
 def scores_of(labels, certain=5.0):
@@ -17,15 +27,15 @@ def scores_of(labels, certain=5.0):
     return logits
 
 
-def class_scores(labels, spacing_mm, box):
-    return ClassScores(
-        logits=scores_of(labels),
-        spacing_mm=spacing_mm,
-        box=box,
-        inside=Box(start=(0, 0, 0), stop=labels.shape),
-        seen=np.ones(labels.shape, bool),
-        num_run=1,
-    )
+def class_scores(labels, region):
+    weights = np.ones(labels.shape, np.float16)
+    return ClassScores(region=region, patches=PatchScores(scores_of(labels), weights))
+
+
+def whole_grid(shape, spacing_mm):
+    """Give the region that is all of a scan's own grid."""
+    box = Box(start=(0, 0, 0), stop=shape)
+    return Region(grid_shape=shape, spacing_mm=spacing_mm, window=box, located=box, box=box)
 
 
 def dense(logits, weights):
@@ -96,25 +106,54 @@ def test_border_comes_back_where_the_resampled_scan_had_it(spacing_mm, share, ax
 
 
 def test_labels_land_in_the_box_and_nowhere_else():
-    labels = np.zeros((10, 12, 8), np.uint8)
-    labels[2:8, 3:9, 2:6] = 1
-    box = Box(start=(5, 10, 7), stop=(10, 16, 10))  # 200 x 180 x 150 mm
-    scores = class_scores(labels, (20.0, 15.0, 18.75), box)
+    # 800 x 1200 x 1500 mm; of the grid of 20 x 15 x 18.75 mm, 40 x 80 x 80, a part is scored.
     geometry = Geometry(shape=(20, 40, 30), spacing_mm=(40.0, 30.0, 50.0))
-    label_map = restore(scores, source_of(geometry))
-    # Coarse 2 ... 8, 3 ... 9 and 2 ... 6 are 1 ... 4, 1.5 ... 4.5 and 0.75 ... 2.25 here; a
-    # row half covered by the organ has equal scores, and background wins the tie.
+    region = Region(
+        grid_shape=(40, 80, 80),
+        spacing_mm=(20.0, 15.0, 18.75),
+        window=Box(start=(10, 20, 17), stop=(20, 32, 27)),
+        located=Box(start=(10, 20, 18), stop=(20, 32, 26)),
+        box=Box(start=(5, 10, 6), stop=(10, 16, 10)),
+    )
+    labels = np.zeros(region.window.shape, np.uint8)
+    labels[2:8, 3:9, 4:7] = 1  # 240 ... 360, 345 ... 435 and 393.75 ... 450 mm
+    label_map = restore(class_scores(labels, region), source_of(geometry))
+    # Of rows at 315, 345, 375 ... mm the one at 345 mm lies between background and organ: equal
+    # scores, and background wins the tie. Columns lie at 375, 425, 475 ... mm.
     expected = np.zeros((20, 40, 30), np.uint8)
     expected[6:9, 12:14, 8:9] = 1
     assert np.array_equal(label_map, expected)
 
 
+@given(
+    spacing_mm=st.tuples(*[st.sampled_from([0.7, 1.3, 3.0])] * 3),
+    start=st.tuples(*[st.integers(0, 4)] * 3),
+)
+def test_a_part_is_interpolated_as_the_whole_is(spacing_mm, start):
+    geometry = Geometry(shape=(23, 31, 27), spacing_mm=spacing_mm)
+    grid_mm = (2.0, 1.5, 1.5)
+    grid_shape = resampled_shape(geometry.shape, spacing_mm, grid_mm)
+    located = Box.between(np.minimum(start, np.subtract(grid_shape, 1)), grid_shape)
+    window = Box.between(np.maximum(0, np.subtract(located.start, 2)), grid_shape)
+    region = Region(
+        grid_shape=grid_shape,
+        spacing_mm=grid_mm,
+        window=window,
+        located=located,
+        box=box_on_grid(located, grid_shape, grid_mm, geometry.shape, spacing_mm),
+    )
+    coarse = np.random.default_rng(1).normal(size=grid_shape).astype(np.float32)
+    whole = interpolate(coarse, *grid_weights(geometry.shape, spacing_mm, grid_shape, grid_mm))
+    part = interpolate(coarse[window.slices], *interpolation(region, geometry))
+    np.testing.assert_allclose(part, whole[region.box.slices], atol=1e-5)
+
+
 def test_organ_smaller_than_any_is_taken_back():
     labels = np.zeros((10, 12, 8), np.uint8)
     labels[2:8, 3:9, 2:6] = 1  # 12 x 9 x 7.5 mm of liver are 0.8 ml
-    geometry = Geometry(shape=(20, 40, 30), spacing_mm=(4.0, 3.0, 5.0))
-    box = Box(start=(5, 10, 7), stop=(10, 16, 10))  # 20 x 18 x 15 mm
-    assert not restore(class_scores(labels, (2.0, 1.5, 1.875), box), source_of(geometry)).any()
+    geometry = Geometry(shape=labels.shape, spacing_mm=(2.0, 1.5, 1.875))
+    scores = class_scores(labels, whole_grid(labels.shape, geometry.spacing_mm))
+    assert not restore(scores, source_of(geometry)).any()
 
 
 def test_speck_goes_to_the_second_best_class():
@@ -122,7 +161,7 @@ def test_speck_goes_to_the_second_best_class():
     labels[2:10, 2:10, 2:10] = 2
     labels[5, 5, 5] = 13  # a left kidney in the right one
     labels[0, 0, 0] = 13
-    scores = class_scores(labels, (8.0, 8.0, 8.0), Box(start=(0, 0, 0), stop=(12, 12, 12)))
+    scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
     scores.logits[2, 5, 5, 5] = 3
     scores.logits[0, 0, 0, 0] = 3
     coarse_labels = best_class(scores.logits)
@@ -136,7 +175,7 @@ def test_speck_goes_to_the_second_best_class():
 def test_nothing_found_is_an_empty_label_map():
     labels = np.zeros((4, 5, 6), np.uint8)
     geometry = Geometry(shape=(4, 5, 6), spacing_mm=(2.0, 1.5, 1.5))
-    scores = class_scores(labels, (2.0, 1.5, 1.5), Box(start=(0, 0, 0), stop=(4, 5, 6)))
+    scores = class_scores(labels, whole_grid(labels.shape, geometry.spacing_mm))
     assert not restore(scores, source_of(geometry)).any()
 
 

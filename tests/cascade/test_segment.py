@@ -1,52 +1,132 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen
 from app.cascade.restore import best_class
-from app.cascade.segment import segment
+from app.cascade.segment import (
+    ClassScores,
+    Region,
+    blank_scores,
+    enlarge,
+    region_of,
+    rule_out_surroundings,
+    segment,
+)
 from app.config import SEGMENT
 from app.imaging.geometry import Box, Geometry
 from app.imaging.volume import Volume
 
-SPACING_MM = (4.0, 2.0, 3.0)
-CONTEXT = Box(start=(5, 10, 15), stop=(25, 50, 45))  # 80 x 80 x 90 mm
-LOCATED = Box(start=(10, 20, 25), stop=(20, 40, 35))  # 40 x 40 x 30 mm in the middle of it
+GEOMETRY = Geometry(shape=(40, 60, 50), spacing_mm=(4.0, 2.0, 3.0))  # 160 x 120 x 150 mm
+LOCATED = Box(start=(10, 20, 25), stop=(20, 40, 35))  # 40 x 40 x 30 mm
+CONFIG = dataclasses.replace(SEGMENT, patch_shape=(32, 32, 48), spacing_mm=(2.0, 2.0, 2.0))
 
 
 class LiverEverywhere:
-    """A segmenter that sees nothing but liver."""
+    """A segmenter that sees nothing but liver; surer from one patch to the next."""
 
-    patch_shape = (16, 32, 48)
+    patch_shape = CONFIG.patch_shape
     num_channels = 14
 
+    def __init__(self):
+        self.num_run = 0
+
     def run(self, patch):
+        self.num_run += 1
         scores = np.zeros((14, *patch.shape), np.float32)
-        scores[1] = 3
+        scores[1] = 3 * self.num_run
         return scores
 
 
+def abdomen_in(box, foreground=None):
+    if foreground is None:
+        foreground = np.ones((40, 30, 38), bool)
+    return Abdomen(box=box, geometry=GEOMETRY, foreground=foreground, spacing_mm=(4.0, 4.0, 4.0))
+
+
+def look(abdomen, scores, network):
+    scan = Volume(np.zeros(GEOMETRY.shape, np.int16), GEOMETRY)
+    segment(scan, abdomen, Phase(config=CONFIG, network=network), scores)
+
+
+def test_region_is_a_whole_patch_where_the_scan_allows():
+    region = region_of(abdomen_in(LOCATED), CONFIG)
+    assert region.grid_shape == (80, 60, 75)
+    # 40 ... 80, 40 ... 80 and 75 ... 105 mm, outwards to whole voxels of 2 mm
+    assert region.located == Box(start=(20, 20, 37), stop=(40, 40, 53))
+    assert region.window == Box(start=(14, 14, 21), stop=(46, 46, 69))
+    assert region.inside == Box(start=(6, 6, 16), stop=(26, 26, 32))
+    assert region.box == Box(start=(10, 20, 24), stop=(20, 40, 36))
+    assert region.extent_mm == (64.0, 64.0, 96.0)
+
+
+def test_region_ends_with_the_scan():
+    at_corner = abdomen_in(Box(start=(0, 50, 0), stop=(40, 60, 50)))
+    region = region_of(at_corner, CONFIG)
+    assert region.window == Box(start=(0, 28, 0), stop=(80, 60, 75))
+
+
 def test_what_phase_one_did_not_locate_is_seen_but_not_labeled():
-    geometry = Geometry(shape=(40, 60, 50), spacing_mm=SPACING_MM)
-    abdomen = Abdomen(
-        box=LOCATED,
-        geometry=geometry,
-        foreground=np.ones((40, 30, 38), bool),
-        spacing_mm=(4.0, 4.0, 4.0),
-    )
-    region = Volume(np.zeros(CONTEXT.shape, np.int16), geometry.crop(CONTEXT))
-    config = dataclasses.replace(
-        SEGMENT, patch_shape=LiverEverywhere.patch_shape, spacing_mm=(2.0, 2.0, 2.0)
-    )
-
-    scores = segment(region, CONTEXT, abdomen, Phase(config=config, network=LiverEverywhere()))
-
-    # On the 40 x 40 x 45 grid of 2 mm the located part lies at 20 ... 60, 20 ... 60 and
-    # 30 ... 60 mm of the context.
-    expected = np.zeros((40, 40, 45), np.uint8)
-    expected[10:30, 10:30, 15:30] = 1
+    abdomen = abdomen_in(LOCATED)
+    scores = blank_scores(region_of(abdomen, CONFIG))
+    look(abdomen, scores, LiverEverywhere())
+    assert (best_class(scores.logits) == 1).all()
+    rule_out_surroundings(scores)
+    expected = np.zeros(scores.region.window.shape, np.uint8)
+    expected[6:26, 6:26, 16:32] = 1
     np.testing.assert_array_equal(best_class(scores.logits), expected)
-    assert scores.inside == Box(start=(10, 10, 15), stop=(30, 30, 30))
-    assert scores.box == CONTEXT
     assert np.array_equal(scores.seen, expected == 1)
+
+
+def test_nothing_looked_at_is_background():
+    scores = blank_scores(region_of(abdomen_in(LOCATED), CONFIG))
+    assert not scores.seen.any()
+    assert not best_class(scores.logits).any()
+
+
+def test_a_second_look_runs_the_gained_room_alone_and_blends_with_the_first():
+    first, network = abdomen_in(LOCATED), LiverEverywhere()
+    scores = blank_scores(region_of(first, CONFIG))
+    look(first, scores, network)
+    assert network.num_run == 1
+    larger = abdomen_in(Box(start=(10, 20, 25), stop=(30, 40, 35)))
+    region = region_of(larger, CONFIG, seen=scores.region)
+    assert region.window == Box(start=(14, 14, 21), stop=(60, 46, 69))
+    scores = enlarge(scores, region)
+    seen_before = scores.patches.seen
+    look(larger, scores, network)
+    assert network.num_run == scores.patches.num_run == 2
+    liver = scores.logits[1]
+    # The first patch said 3, the second 6: each alone where the other did not look.
+    assert set(np.unique(liver[:10])) == {3.0}
+    assert (liver[~seen_before & scores.patches.seen] == 6).all()
+    both = liver[seen_before & (liver != 3)]
+    assert both.size
+    assert ((both > 3) & (both < 6)).all()
+
+
+def test_a_second_look_at_the_same_region_runs_nothing():
+    abdomen, network = abdomen_in(LOCATED), LiverEverywhere()
+    scores = blank_scores(region_of(abdomen, CONFIG))
+    look(abdomen, scores, network)
+    before = scores.logits.copy()
+    look(abdomen, scores, network)
+    assert network.num_run == 1
+    np.testing.assert_array_equal(scores.logits, before)
+
+
+def test_enlarging_moves_no_score():
+    region = region_of(abdomen_in(LOCATED), CONFIG)
+    scores = blank_scores(region)
+    scores.logits[...] = np.random.default_rng(0).normal(size=scores.logits.shape)
+    scores.patches.weights[3:9, 4:8, 5:30] = 0.5
+    window = Box(start=(10, 14, 21), stop=(60, 50, 70))
+    larger = enlarge(scores, dataclasses.replace(region, window=window))
+    assert isinstance(larger, ClassScores)
+    np.testing.assert_array_equal(larger.logits[:, 4:36, :32, :48], scores.logits)
+    np.testing.assert_array_equal(larger.patches.weights[4:36, :32, :48], scores.patches.weights)
+    assert larger.patches.weights.sum() == pytest.approx(scores.patches.weights.sum())
+    assert not best_class(larger.logits)[36:].any()
+    assert isinstance(larger.region, Region)

@@ -49,3 +49,9 @@ def test_window_maps_to_minus_two_and_two_and_clips():
     seen = normalize(hu, (-250.0, 350.0))
     assert seen.tolist() == [-2, -2, -1, 0, 2, 2]
     assert seen.dtype == np.float32
+
+
+def test_the_union_of_two_boxes_holds_both_and_no_more():
+    one = Box(start=(1, 5, 2), stop=(4, 9, 3))
+    other = Box(start=(2, 3, 7), stop=(3, 6, 8))
+    assert one.union(other) == other.union(one) == Box(start=(1, 3, 2), stop=(4, 9, 8))

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.imaging.geometry import Box
 from app.imaging.resample import (
     linear_weights,
     positions,
@@ -120,3 +121,20 @@ def test_labels_are_never_mixed():
     labels = np.array([0, 13, 0, 2, 2, 0], np.uint8).reshape(1, 1, 6)
     finer = resample_nearest(labels, (1.0, 1.0, 1.0), (1.0, 1.0, 0.5))
     assert finer[0, 0].tolist() == [0, 0, 13, 13, 0, 0, 2, 2, 2, 2, 0, 0]
+
+
+@given(
+    new_mm=st.tuples(*[st.sampled_from([0.8, 2.0, 6.0])] * 3),
+    ends=st.tuples(*[st.tuples(st.floats(0, 1), st.floats(0, 1))] * 3),
+)
+def test_a_part_is_resampled_as_the_whole_is(new_mm, ends):
+    volume = np.random.default_rng(4).integers(-900, 900, (9, 14, 23)).astype(np.int16)
+    whole = resample_linear(volume, SPACING_MM, new_mm)
+    start, stop = [], []
+    for size, pair in zip(whole.shape, ends, strict=True):
+        first = min(int(min(pair) * size), size - 1)
+        start.append(first)
+        stop.append(max(first + 1, round(max(pair) * size)))
+    part = Box.between(start, stop)
+    found = resample_linear(volume, SPACING_MM, new_mm, part=part)
+    np.testing.assert_allclose(found, whole[part.slices], rtol=1e-5, atol=1e-3)
