@@ -207,7 +207,7 @@ def _segment_abdomen(
     report.note_plan(cascade.plan(source.header, region.extent_mm))  # refuses what would not fit
     scores = blank_scores(region)
     segment(scan, abdomen, phase, scores)
-    cuts = find_cuts(scores, abdomen)
+    cuts = find_cuts(scores)
     if cuts and cascade.second_look:
         larger = grow(abdomen, scores, cuts)
         region = region_of(larger, phase.config, seen=region)
@@ -215,7 +215,7 @@ def _segment_abdomen(
             logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
             abdomen, scores = larger, enlarge(scores, region)
             segment(scan, abdomen, phase, scores)
-            cuts = find_cuts(scores, abdomen)
+            cuts = find_cuts(scores)
     rule_out_surroundings(scores)
     report.box = abdomen.box
     report.num_patches = scores.patches.num_run

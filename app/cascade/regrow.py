@@ -47,7 +47,7 @@ class Cut:
     where: BoolVolume
 
 
-def find_cuts(scores: ClassScores, abdomen: Abdomen) -> list[Cut]:
+def find_cuts(scores: ClassScores) -> list[Cut]:
     """Find where organs reach the end of what phase two looked at.
 
     It looks farther than phase one saw an organ, so an organ that ends there is one
@@ -57,21 +57,26 @@ def find_cuts(scores: ClassScores, abdomen: Abdomen) -> list[Cut]:
     Parameters
     ----------
     scores : ClassScores
-        Of the box.
-    abdomen : Abdomen
-        What phase one found.
+        Of the located region.
 
     Returns
     -------
     list of Cut
         Empty if all organs are whole.
     """
-    return [
-        cut
-        for axis in range(3)
-        for at_stop in (False, True)
-        if (cut := _cut_towards(scores, abdomen, axis, at_stop=at_stop)) is not None
-    ]
+    seen, region = scores.seen, scores.region
+    cuts = []
+    for axis in range(3):
+        before, beyond = region.located.start[axis], region.located.stop[axis]
+        for at_stop, is_scan_end in (
+            (False, before == 0),
+            (True, beyond == region.grid_shape[axis]),
+        ):
+            ends = _ends(seen, axis, at_stop=at_stop, is_scan_end=is_scan_end)
+            cut = _cut_at(ends, scores, axis, at_stop=at_stop)
+            if cut is not None:
+                cuts.append(cut)
+    return cuts
 
 
 def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
@@ -109,34 +114,30 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
     return replace(abdomen, box=abdomen.box.union(room), foreground=abdomen.foreground | gained)
 
 
-def _cut_towards(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> Cut | None:
-    where = _ends(scores, abdomen, axis, at_stop=at_stop)
-    labels = scores.logits[:, where].argmax(axis=0)
+def _ends(seen: BoolVolume, axis: int, *, at_stop: bool, is_scan_end: bool) -> BoolVolume:
+    """Mark the voxels behind which phase two did not look, though the scan goes on."""
+    along = np.moveaxis(seen, axis, 0)
+    behind = np.full(along.shape, is_scan_end)
+    if at_stop:
+        behind[:-1] = along[1:]
+    else:
+        behind[1:] = along[:-1]
+    return np.moveaxis(along & ~behind, 0, axis)
+
+
+def _cut_at(ends: BoolVolume, scores: ClassScores, axis: int, *, at_stop: bool) -> Cut | None:
+    """Look for organs among the voxels at an end."""
+    labels = scores.logits[:, ends].argmax(axis=0)
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     spacing_mm = scores.region.spacing_mm
     voxel_mm2 = float(np.prod(spacing_mm)) / spacing_mm[axis]
     cut = [value for value in _SOLID if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
     if not cut:
         return None
-    where[where] = np.isin(labels, cut)
+    where = np.zeros_like(ends)
+    where[ends] = np.isin(labels, cut)
     largest = max(cut, key=lambda value: int(counts[value]))
     return Cut(axis=axis, at_stop=at_stop, organ=CLASS_NAMES[largest], where=where)
-
-
-def _ends(scores: ClassScores, abdomen: Abdomen, axis: int, *, at_stop: bool) -> BoolVolume:
-    """Mark the voxels of the box behind which phase two did not look, though the scan goes on."""
-    inside = scores.region.inside.slices
-    seen = np.moveaxis(scores.patches.weights[inside] > 0, axis, 0)
-    face = abdomen.box.stop[axis] if at_stop else abdomen.box.start[axis]
-    is_scan_end = face == (abdomen.geometry.shape[axis] if at_stop else 0)
-    behind = np.full(seen.shape, is_scan_end)
-    if at_stop:
-        behind[:-1] = seen[1:]
-    else:
-        behind[1:] = seen[:-1]
-    ends = np.zeros(scores.region.window.shape, bool)
-    ends[inside] = np.moveaxis(seen & ~behind, 0, axis)
-    return ends
 
 
 def _spread(marked: BoolVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool) -> BoolVolume:

@@ -50,7 +50,7 @@ def summary(cuts):
 )
 def test_organ_at_an_inner_face_is_cut(region, cuts):
     scores = scores_with(1, region)
-    found = find_cuts(scores, abdomen())
+    found = find_cuts(scores)
     assert summary(found) == cuts
     for cut in found:
         face = np.zeros(scores.seen.shape, bool)
@@ -61,14 +61,14 @@ def test_organ_at_an_inner_face_is_cut(region, cuts):
 def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
     located = Box(start=(53, 40, 0), stop=WINDOW.stop)
     scores = scores_with(1, np.s_[3:9, 5:40, 5:50], located)
-    assert summary(find_cuts(scores, abdomen())) == [(0, False, "liver")]
+    assert summary(find_cuts(scores)) == [(0, False, "liver")]
 
 
 def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
     scores = scores_with(1, np.s_[5:35, 5:40, 5:50])
     scores.patches.weights[:, 30:, 20:] = 0
     scores.logits[1:, :, 30:, 20:] = -9
-    (towards_y, towards_x) = find_cuts(scores, abdomen())
+    (towards_y, towards_x) = find_cuts(scores)
     assert summary([towards_y, towards_x]) == [(1, True, "liver"), (2, True, "liver")]
     expected = np.zeros(scores.seen.shape, bool)
     expected[5:35, 29, 20:50] = True
@@ -77,13 +77,13 @@ def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
 
 @pytest.mark.parametrize("value", [5, 6, 10])
 def test_tubes_leave_the_abdomen_by_nature(value):
-    assert find_cuts(scores_with(value, np.s_[:, 5:40, 5:50]), abdomen()) == []
+    assert find_cuts(scores_with(value, np.s_[:, 5:40, 5:50])) == []
 
 
 def test_room_is_gained_beyond_the_cut_alone():
     scores = scores_with(1, np.s_[30:40, 16:24, 24:32])
     found = abdomen()
-    grown = grow(found, scores, find_cuts(scores, found))
+    grown = grow(found, scores, find_cuts(scores))
     # The cut at slice 36 lies at 180 mm; in y at 59.5 + 16 * 1.5 = 83.5 ... 95.5 mm, in x at
     # 36 ... 48.
     # Its voxels are in coarse slice 44, rows 21 ... 23 and columns 9 ... 11.
@@ -97,7 +97,7 @@ def test_what_phase_one_saw_stays():
     scores = scores_with(1, np.s_[30:40, 16:24, 24:32])
     found = abdomen()
     found.foreground[20:30, 15:30, 0:21] = True
-    grown = grow(found, scores, find_cuts(scores, found))
+    grown = grow(found, scores, find_cuts(scores))
     assert grown.foreground[found.foreground].all()
 
 
@@ -105,4 +105,4 @@ def test_a_grown_box_ends_with_the_scan():
     near_end = abdomen(Box(start=(42, 30, 0), stop=(58, 66, 84)))
     window = Box(start=(105, 40, 0), stop=(145, 88, 56))
     scores = scores_with(1, np.s_[30:40, 16:24, 24:32], window, window)
-    assert grow(near_end, scores, find_cuts(scores, near_end)).box.stop == (60, 66, 84)
+    assert grow(near_end, scores, find_cuts(scores)).box.stop == (60, 66, 84)
