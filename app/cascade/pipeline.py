@@ -1,17 +1,17 @@
 """START HERE: read, locate, segment, restore, write."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from app.cascade.bundle import Cascade
 from app.cascade.confidence import confidence_map
 from app.cascade.locate import Abdomen, locate
 from app.cascade.memory import reset_process_peak
-from app.cascade.plausibility import judge
+from app.cascade.plausibility import judge, judge_pieces
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
-from app.cascade.restore import restore
+from app.cascade.restore import best_class, restore, take_back_specks
 from app.cascade.segment import (
     ClassScores,
     Region,
@@ -174,9 +174,11 @@ def label_scan(
         label_map = labeled = source.blank_label_map()
     else:
         with report.step("restore"):  # slab by slab, on the scan's own grid
-            label_map = restore(scores, source, organs)
+            coarse_labels = best_class(scores.logits)
+            doubtful_mm3 = take_back_specks(scores, coarse_labels)
+            label_map = restore(scores, coarse_labels, source, organs)
         with report.step("check"):  # does the result look like an abdomen?
-            _check(label_map, scores, source, report, organs)
+            _check(label_map, scores, doubtful_mm3, source, report, organs)
         labeled = label_map[scores.region.box.slices]  # all else is background
     report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
     if scan is not None:
@@ -228,6 +230,7 @@ def _segment_abdomen(
 def _check(
     label_map: LabelVolume,
     scores: ClassScores,
+    doubtful_mm3: Mapping[int, float],
     source: Source,
     report: CaseReport,
     organs: Collection[int] | None,
@@ -238,7 +241,7 @@ def _check(
     if not measures:
         report.flag("no_organs", "phase two found no organs in the located box")
         return
-    flags = judge(measures, mean_confidence(scores))
+    flags = judge(measures, mean_confidence(scores)) + judge_pieces(doubtful_mm3)
     # An organ that was not asked for is not missing.
     asked_for = {None, *(CLASS_NAMES if organs is None else (CLASS_NAMES[one] for one in organs))}
     report.add_flags([flag for flag in flags if flag.organ in asked_for])

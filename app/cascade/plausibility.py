@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.cascade.arrangement import UNLIKELY, better_turn, deviations, misfit
 from app.cascade.norms import OrganNorm, read_norms
 from app.imaging.organ_measures import OrganMeasure
-from app.labels import ORGANS
+from app.labels import CLASS_NAMES, ORGANS
 
 TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
 """They leave the abdomen by nature, so that every scan cuts them along z."""
@@ -29,6 +29,7 @@ _LEADS = {
     "volume_low": "smaller than usual",
     "volume_high": "larger than usual",
     "fragmented": "in pieces",
+    "piece_taken_back": "a further piece not believed",
     "out_of_place": "out of place",
     "low_confidence": "uncertain",
 }
@@ -36,6 +37,8 @@ _LEADS = {
 
 _SAID_ALREADY = frozenset({"not_found", "cut_by_field_of_view"})
 """Codes whose flags have nothing to add to that."""
+
+MM3_PER_ML = 1000
 
 _LEAST_NEIGHBORS = 5
 _MAY_BE_ABSENT = frozenset({"gallbladder"})
@@ -95,6 +98,29 @@ def judge(
                 )
             )
     return flags
+
+
+def judge_pieces(doubtful_mm3: Mapping[int, float]) -> list[Flag]:
+    """Tell of pieces that were taken back though they were no small part of an organ.
+
+    Parameters
+    ----------
+    doubtful_mm3 : mapping of int to float
+        Size of the largest such piece, in mm³, by label value.
+
+    Returns
+    -------
+    list of Flag
+        Organ by organ.
+    """
+    return [
+        Flag(
+            code="piece_taken_back",
+            organ=CLASS_NAMES[value],
+            text=f"{size_mm3 / MM3_PER_ML:.1f} ml",
+        )
+        for value, size_mm3 in doubtful_mm3.items()
+    ]
 
 
 def as_sentences(flags: list[Flag]) -> list[str]:

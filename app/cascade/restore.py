@@ -17,18 +17,22 @@ SLAB_SLICES = 16
 
 
 def restore(
-    scores: ClassScores, source: Source, organs: Collection[int] | None = None
+    scores: ClassScores,
+    coarse_labels: LabelVolume,
+    source: Source,
+    organs: Collection[int] | None = None,
 ) -> LabelVolume:
     """Label every voxel of the scan.
 
-    Pieces too small to believe are taken back first. Then the scores, not the
-    labels, are interpolated to the scan's grid, so that borders between organs
-    come out smooth; each voxel gets the class with the highest score.
+    The scores, not the labels, are interpolated to the scan's grid, so that borders
+    between organs come out smooth; each voxel gets the class with the highest score.
 
     Parameters
     ----------
     scores : ClassScores
-        Changed in place where pieces are taken back.
+        Of the located region.
+    coarse_labels : (Z', Y', X') array of uint8
+        Best class of the scores.
     source : Source
         How the scan lay on disk.
     organs : collection of int, optional
@@ -40,8 +44,6 @@ def restore(
         Label map of the whole scan in canonical orientation; background outside
         the box.
     """
-    coarse_labels = best_class(scores.logits)
-    take_back_specks(scores, coarse_labels)
     label_map = source.blank_label_map()
     part = label_map[scores.region.box.slices]
     weights = interpolation(scores.region, source.geometry)
@@ -98,7 +100,7 @@ def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
     return labels
 
 
-def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> None:
+def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> dict[int, float]:
     """Give pieces too small to believe to the second-best class, in place.
 
     Parameters
@@ -107,12 +109,18 @@ def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> None:
         Where a piece is taken back its class becomes the least likely one.
     coarse_labels : (Z', Y', X') array of uint8
         Best class of ``scores``; follows the change.
+
+    Returns
+    -------
+    dict of int to float
+        Largest piece taken back, in mm³, of each organ that it was no small part of.
     """
-    specks = find_specks(coarse_labels, scores.region.spacing_mm)
+    specks, doubtful_mm3 = find_specks(coarse_labels, scores.region.spacing_mm)
     columns = scores.logits[:, specks]
     columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
     scores.logits[:, specks] = columns
     coarse_labels[specks] = columns.argmax(axis=0)
+    return doubtful_mm3
 
 
 def label_region(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.cascade.norms import read_norms
-from app.cascade.plausibility import _LEADS, as_sentences, judge
+from app.cascade.plausibility import _LEADS, as_sentences, judge, judge_pieces
 from app.imaging.organ_measures import OrganMeasure
 
 
@@ -64,6 +64,17 @@ def test_guess_of_the_network_is_flagged(usual):
     assert codes(flags) == [("low_confidence", "duodenum")]
 
 
+def test_a_piece_that_was_taken_back_is_told_with_its_size():
+    flags = judge_pieces({2: 26_340.0, 9: 4_000.0})
+    assert codes(flags) == [
+        ("piece_taken_back", "right_kidney"),
+        ("piece_taken_back", "gallbladder"),
+    ]
+    assert as_sentences(flags) == [
+        "a further piece not believed: right kidney (26.3 ml), gallbladder (4.0 ml)"
+    ]
+
+
 def test_missing_organ_is_flagged_where_others_surround_it(usual):
     del usual["pancreas"], usual["gallbladder"]  # gallbladders are often taken out
     assert codes(judge(usual)) == [("not_found", "pancreas")]
@@ -113,6 +124,6 @@ def test_every_flag_has_its_words(usual):
     odd = changed(odd, "spleen", volume_ml=20.0, largest_share=0.5)
     odd = changed(odd, "left_kidney", center_mm=(-35.7, 31.0, -110.0))
     del odd["pancreas"]
-    flags = judge(odd, dict.fromkeys(odd, 0.5))
+    flags = judge(odd, dict.fromkeys(odd, 0.5)) + judge_pieces({9: 4_000.0})
     assert {flag.code for flag in flags if flag.organ} == set(_LEADS)
     assert len(as_sentences(flags)) == len({flag.code for flag in flags})

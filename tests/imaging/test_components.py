@@ -70,44 +70,70 @@ def label_map(*parts, shape=(20, 12, 14)):
     return labels
 
 
-PIECES = {2: PieceRule(main_mm3=50, piece_mm3=100)}
+PIECES = {
+    2: PieceRule(main_mm3=50, piece_mm3=100, share=0.15),
+    3: PieceRule(main_mm3=50, piece_mm3=100, share=0.5),
+}
+
+
+def specks_in(*parts):
+    specks, _ = find_specks(label_map(*parts), SPACING_MM, PIECES)
+    return specks
 
 
 def test_large_second_piece_of_an_organ_stays():
-    labels = label_map((2, MAIN), (2, np.s_[10:12, 0:4, 0:3]))  # 240 of 1440 mm³
-    assert not find_specks(labels, SPACING_MM, PIECES).any()
+    assert not specks_in((2, MAIN), (2, np.s_[10:12, 0:4, 0:3])).any()  # 240 of 1440 mm³
 
 
 def test_small_second_piece_is_a_speck():
     speck = np.s_[10:11, 0:3, 0:3]  # 90 mm³
-    labels = label_map((2, MAIN), (2, speck))
-    assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(speck))
+    assert np.array_equal(specks_in((2, MAIN), (2, speck)), blocks(speck))
 
 
 def test_a_piece_small_beside_the_organ_is_a_speck_however_large_it_is():
     main, piece = np.s_[0:6, 0:10, 0:10], np.s_[12:15, 0:5, 0:5]  # 6000 and 750 mm³: 12.5 %
-    labels = label_map((2, main), (2, piece))
-    assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(piece))
-    labels = label_map((2, main), (2, np.s_[12:16, 0:5, 0:5]))  # 16.7 %
-    assert not find_specks(labels, SPACING_MM, PIECES).any()
+    assert np.array_equal(specks_in((2, main), (2, piece)), blocks(piece))
+    assert not specks_in((2, main), (2, np.s_[12:16, 0:5, 0:5])).any()  # 16.7 %
+
+
+def test_a_solid_organ_is_one_piece_and_the_piece_it_loses_is_told():
+    main = np.s_[0:6, 0:10, 0:10]  # 6000 mm³
+    for piece, is_speck in ((np.s_[9:19, 1:6, 1:6], True), (np.s_[9:19, 1:8, 1:6], False)):
+        labels = label_map((3, main), (3, piece))  # 2500 and 3500 mm³
+        specks, doubtful_mm3 = find_specks(labels, SPACING_MM, PIECES)
+        assert np.array_equal(specks, blocks(piece) if is_speck else blocks())
+        assert doubtful_mm3 == ({3: 2500.0} if is_speck else {})
+
+
+def test_a_small_piece_taken_back_is_not_worth_telling():
+    labels = label_map((3, np.s_[0:6, 0:10, 0:10]), (3, np.s_[12:15, 1:6, 1:6]))  # 12.5 %
+    specks, doubtful_mm3 = find_specks(labels, SPACING_MM, PIECES)
+    assert specks.sum() == 75
+    assert doubtful_mm3 == {}
+
+
+def test_a_piece_of_a_solid_organ_at_the_edge_may_hang_together_beyond_it():
+    main = np.s_[0:6, 0:10, 0:10]
+    assert not specks_in((3, main), (3, np.s_[10:20, 1:6, 1:6])).any()  # up to the last slice
+    assert specks_in((3, main), (3, np.s_[17:20, 1:6, 1:6])).any()  # 12.5 %
 
 
 def test_what_touches_an_organ_by_a_corner_is_judged_alone():
-    labels = label_map((2, MAIN), (2, np.s_[6:7, 8:9, 8:11]))
-    assert np.array_equal(find_specks(labels, SPACING_MM, PIECES), blocks(np.s_[6:7, 8:9, 8:11]))
+    corner = np.s_[6:7, 8:9, 8:11]
+    assert np.array_equal(specks_in((2, MAIN), (2, corner)), blocks(corner))
 
 
 def test_organ_smaller_than_its_rule_is_absent():
-    labels = label_map((2, np.s_[0:1, 0:2, 0:2]))  # 40 mm³
-    assert find_specks(labels, SPACING_MM, PIECES).sum() == 4
+    assert specks_in((2, np.s_[0:1, 0:2, 0:2])).sum() == 4  # 40 mm³
 
 
 def test_organs_are_judged_each_on_its_own():
     # A piece of organ 2 that touches organ 1 is no part of it; organ 1 has no rule.
-    labels = label_map((1, MAIN), (2, np.s_[6:7, 2:3, 2:4]), (1, (19, 11, 13)))
-    specks = find_specks(labels, SPACING_MM, PIECES)
+    specks = specks_in((1, MAIN), (2, np.s_[6:7, 2:3, 2:4]), (1, (19, 11, 13)))
     assert np.array_equal(specks, blocks(np.s_[6:7, 2:3, 2:4]))
 
 
 def test_empty_label_map_has_no_specks():
-    assert not find_specks(label_map(), SPACING_MM).any()
+    specks, doubtful_mm3 = find_specks(label_map(), SPACING_MM)
+    assert not specks.any()
+    assert doubtful_mm3 == {}
