@@ -100,7 +100,7 @@ def scan_patient(
     # Slices stay as thin as the body's, so that thick ones are averaged by the scanner.
     thin: SpacingZYX = (min(step_z, body.spacing_mm[0]), step_y, step_x)
     fine = resample_nearest(tissues, body.spacing_mm, thin)
-    appearance = replace(draw_appearance(rng), slice_mm=step_z)
+    appearance = replace(draw_appearance(rng), slice_mm=step_z, pixel_mm=0.0)
     hu, scanned_mm = scan(fine, thin, appearance, rng)
     shape = resampled_shape(fine.shape, thin, scanned_mm)
     return np.rint(hu).astype(np.int16), resample_nearest(

@@ -217,11 +217,20 @@ def _outside(hu: FloatVolume, labels: LabelVolume, inside: tuple[slice, ...]) ->
     labels[~seen] = 0
 
 
+def _skin_center(body: Body, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Choose a place on the skin before the organs: air in front of it is no stomach's."""
+    z, x = (rng.integers(body.organ_start[axis], body.organ_stop[axis]) for axis in (0, 2))
+    y = np.argmax(body.tissues[z, :, x] != Tissue.AIR)
+    return np.array((z, y, x), np.float64)
+
+
 def _segment_center(
     body: Body, shape: IndexZYX, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Choose a place: mostly an organ, each organ as often; else around them or anywhere."""
     kind = rng.random()
+    if kind < 0.05:
+        return _skin_center(body, rng)
     if kind < 0.8:
         points = body.organ_points[rng.integers(len(body.organ_points))]
         point = points[rng.integers(len(points))].astype(np.float64)

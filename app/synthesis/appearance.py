@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from app.errors import UsageError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
-from app.imaging.resample import resample_linear, resampled_shape
+from app.imaging.resample import positions, resample_linear, resampled_shape
 from app.synthesis.fields import correlated_noise, smooth_field
 from app.synthesis.tissues import RADIODENSITY, Tissue
 
@@ -42,11 +42,23 @@ _SAME_BLOOD_SUPPLY = (
 _PARTS_KEPT_APART = (Tissue.AIR, Tissue.STOMACH_GAS, Tissue.BOWEL_GAS, Tissue.AIRWAY, Tissue.LUNG)
 """Gas: no extra randomization, it is what it is."""
 
-_SWALLOWED = (Tissue.STOMACH_CONTENT, Tissue.DUODENUM_CONTENT, Tissue.BOWEL_CONTENT)
+_SWALLOWED = (
+    Tissue.STOMACH_CONTENT,
+    Tissue.DUODENUM_CONTENT,
+    Tissue.BOWEL_CONTENT,
+    Tissue.BOWEL_FLUID,
+)
 """What a drink of contrast agent before the scan reaches."""
 
 _FATTY_LIVER_SHARE, _DRINK_SHARE, _SHARP_SHARE, _STREAK_SHARE = 0.15, 0.12, 0.3, 0.15
 """How many scans show a fatty liver, contrast agent in the bowel, a sharp kernel, streaks."""
+
+_NO_FAT_SHARE, _FATTY_PANCREAS_SHARE, _FAINT_SHARE = 0.1, 0.2, 0.4
+"""How many scans show fat that is hardly darker than the organs, as in thin or swollen patients;
+a fatty pancreas; and how many unenhanced ones stay close to the textbook, organs alike."""
+
+_COARSE_SHARE = 0.3
+"""How many scans were resampled to wide voxels before anyone saw them."""
 
 _STREAK_MM = 60.0
 """Distance along x over which a streak changes, in mm."""
@@ -68,6 +80,10 @@ class Appearance:
         In-plane standard deviation of the scanner's point spread, in mm.
     slice_mm : float
         Slice thickness, in mm; slices thicker than the grid's are averaged, then interpolated.
+    pixel_mm : float
+        In-plane voxel size that the scan was resampled to afterwards, in mm; 0 leaves the grid's.
+    pixels_averaged : bool
+        Whether that resampling averaged, or took single places and left the noise as it was.
     noise_hu, noise_mm : float
         Standard deviation (HU) and correlation length (mm) of quantum noise.
     shading_hu : float
@@ -87,6 +103,8 @@ class Appearance:
     noise_mm: float
     shading_hu: float
     sharpness: float = 0.0
+    pixel_mm: float = 0.0
+    pixels_averaged: bool = True
     streak_hu: float = 0.0
 
 
@@ -127,6 +145,8 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         raise UsageError(f"phase {phase!r} is none of {', '.join(PHASES)}")
     arterial, portal, late = _bolus(rng, phase)
     extra_spread = rng.uniform(0.0, 12.0)
+    if phase == "none" and rng.random() < _FAINT_SHARE:
+        extra_spread = 0.0
     texture_gain = rng.uniform(0.4, 1.8)
     hu = np.zeros(256, np.float32)
     texture = np.zeros(256, np.float32)
@@ -141,6 +161,10 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
     hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
     if rng.random() < _FATTY_LIVER_SHARE:
         hu[Tissue.LIVER] -= rng.uniform(10.0, 60.0)
+    if rng.random() < _FATTY_PANCREAS_SHARE:
+        hu[Tissue.PANCREAS] -= rng.uniform(10.0, 45.0)
+    if rng.random() < _NO_FAT_SHARE:
+        hu[Tissue.MESENTERY] += rng.uniform(15.0, 90.0)
     if rng.random() < _DRINK_SHARE:
         hu[list(_SWALLOWED)] = hu[Tissue.ORAL_CONTRAST] * rng.uniform(0.4, 1.2, len(_SWALLOWED))
     return Appearance(
@@ -154,6 +178,8 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         shading_hu=rng.uniform(0.0, 6.0),
         sharpness=rng.uniform(0.2, 1.5) if rng.random() < _SHARP_SHARE else 0.0,
         streak_hu=rng.uniform(3.0, 25.0) if rng.random() < _STREAK_SHARE else 0.0,
+        pixel_mm=rng.uniform(1.5, 3.5) if rng.random() < _COARSE_SHARE else 0.0,
+        pixels_averaged=bool(rng.random() < 0.5),
     )
 
 
@@ -181,7 +207,7 @@ def scan(
     hu : (Z', Y, X) array of float32
         HU, clipped to -1024 ... 3071; on the grid that shares the tissue map's center.
     spacing_mm : (z, y, x) floats
-        The tissue map's in-plane; along z the slice thickness, if that is larger.
+        The tissue map's, or slice thickness and voxel size of the scan, where those are larger.
     """
     shape = tissues.shape
     hu = appearance.hu[tissues]
@@ -202,7 +228,27 @@ def scan(
     hu += appearance.shading_hu * smooth_field(rng, hu.shape, thick, SHADING_MM)
     if appearance.streak_hu:
         hu += appearance.streak_hu * _streaks(rng, hu.shape, thick[2])
-    return np.clip(hu, AIR_HU, BRIGHTEST_HU, out=hu), thick
+    hu = np.clip(hu, AIR_HU, BRIGHTEST_HU, out=hu)
+    return _widen_pixels(hu, thick, appearance)
+
+
+def _widen_pixels(
+    hu: FloatVolume, spacing_mm: SpacingZYX, appearance: Appearance
+) -> tuple[FloatVolume, SpacingZYX]:
+    """Resample a scan in-plane as users do before they hand it on."""
+    step_z, *in_plane = spacing_mm
+    step_y, step_x = (max(appearance.pixel_mm, step) for step in in_plane)
+    wide: SpacingZYX = (step_z, step_y, step_x)
+    if wide == tuple(spacing_mm):
+        return hu, spacing_mm
+    shape = resampled_shape(hu.shape, spacing_mm, wide)
+    if appearance.pixels_averaged:
+        return resample_linear(hu, spacing_mm, wide, shape), wide
+    rows, columns = (
+        np.clip(np.rint(positions(*axis)), 0, axis[2] - 1).astype(np.int64)
+        for axis in zip(shape[1:], wide[1:], hu.shape[1:], in_plane, strict=True)
+    )
+    return hu[:, rows[:, None], columns], wide
 
 
 def _streaks(rng: np.random.Generator, shape: IndexZYX, step_x: float) -> FloatVolume:
@@ -227,6 +273,6 @@ def render(
         HU, clipped to -1024 ... 3071.
     """
     hu, scanned_mm = scan(tissues, spacing_mm, appearance, rng)
-    if scanned_mm[0] > spacing_mm[0]:
+    if scanned_mm != tuple(spacing_mm):
         hu = resample_linear(hu, scanned_mm, spacing_mm, tissues.shape)
     return hu

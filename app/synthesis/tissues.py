@@ -70,6 +70,7 @@ class Tissue(IntEnum):
     CYST = 51
     ORAL_CONTRAST = 52
     FOOD = 53
+    BOWEL_FLUID = 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Radiodensity:
 RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.AIR: Radiodensity(-1000, 4, 0),
     Tissue.LIVER: Radiodensity(56, 9, 4, 15, 55, 40),
-    Tissue.RIGHT_KIDNEY: Radiodensity(32, 5, 4, 120, 130, 100),
+    Tissue.RIGHT_KIDNEY: Radiodensity(28, 8, 4, 120, 130, 100),
     Tissue.SPLEEN: Radiodensity(48, 5, 3, 75, 70, 50),
     Tissue.PANCREAS: Radiodensity(38, 8, 8, 60, 55, 35),
     Tissue.AORTA: Radiodensity(42, 5, 3, 250, 115, 80),
@@ -110,7 +111,7 @@ RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.ESOPHAGUS: Radiodensity(38, 6, 6, 20, 30, 25),
     Tissue.STOMACH: Radiodensity(40, 7, 5, 45, 50, 35),
     Tissue.DUODENUM: Radiodensity(38, 7, 7, 40, 50, 35),
-    Tissue.LEFT_KIDNEY: Radiodensity(32, 5, 4, 120, 130, 100),
+    Tissue.LEFT_KIDNEY: Radiodensity(28, 8, 4, 120, 130, 100),
     Tissue.RIGHT_KIDNEY_MEDULLA: Radiodensity(29, 5, 4, 30, 110, 120),
     Tissue.LEFT_KIDNEY_MEDULLA: Radiodensity(29, 5, 4, 30, 110, 120),
     Tissue.STOMACH_CONTENT: Radiodensity(18, 18, 8),
@@ -151,6 +152,7 @@ RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.CYST: Radiodensity(8, 9, 2),
     Tissue.ORAL_CONTRAST: Radiodensity(220, 110, 20),
     Tissue.FOOD: Radiodensity(15, 35, 40),
+    Tissue.BOWEL_FLUID: Radiodensity(13, 12, 1.5),
 }
 
 _ORGAN_OF_PART = {

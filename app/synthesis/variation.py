@@ -5,16 +5,21 @@ patch's own grid. They change what the scanner sees, and the labels only where a
 was taken out: a cyst in the liver belongs to the liver.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
-from app.synthesis.fields import smooth_noise
+from app.imaging.geometry import LabelVolume, SpacingZYX
+from app.synthesis.contents import (
+    add_loops,
+    add_wide_colon,
+    distend_bowel,
+    pack_loops,
+    refill_bowel,
+    refill_stomach,
+)
 from app.synthesis.interior import beside
+from app.synthesis.scene import Scene
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
 REMOVED_SHARE = {
@@ -35,18 +40,11 @@ _SOFT = (
     Tissue.BOWEL_GAS,
     Tissue.COLON_WALL,
     Tissue.STOOL,
+    Tissue.BOWEL_FLUID,
     Tissue.MUSCLE,
     Tissue.URINE,
 )
 """Where a mass may grow."""
-
-_BOWEL = (
-    Tissue.BOWEL_WALL,
-    Tissue.BOWEL_CONTENT,
-    Tissue.BOWEL_GAS,
-    Tissue.COLON_WALL,
-    Tissue.STOOL,
-)
 
 _LESION_SITES = (
     Tissue.LIVER,
@@ -59,76 +57,6 @@ _LESION_SITES = (
     Tissue.LEFT_ADRENAL,
 )
 """Organs that lesions are found in; the liver counts twice."""
-
-
-def _marks(kinds: Iterable[Tissue]) -> npt.NDArray[np.bool_]:
-    """Make a table that is true at the values of some tissues."""
-    table = np.zeros(256, bool)
-    table[list(kinds)] = True
-    return table
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A piece of a body about to be scanned.
-
-    Parameters
-    ----------
-    tissues : (Z, Y, X) array of uint8
-        Changed in place.
-    spacing_mm : (z, y, x) floats
-        Its grid, in mm.
-    rng : numpy Generator
-        Source of randomness.
-    """
-
-    tissues: LabelVolume
-    spacing_mm: SpacingZYX
-    rng: np.random.Generator
-
-    def noise(self, node_mm: float) -> FloatVolume:
-        """Draw a field of unit variance that changes over the given distance."""
-        return smooth_noise(self.tissues.shape, self.spacing_mm, node_mm, self.rng)
-
-    def where(self, kinds: Iterable[Tissue]) -> BoolVolume:
-        """Mark the voxels of some tissues."""
-        marked: BoolVolume = _marks(kinds)[self.tissues]
-        return marked
-
-    def turn(self, mask: BoolVolume, tissue: Tissue) -> None:
-        """Make the marked voxels another tissue."""
-        self.tissues[mask] = tissue
-
-    def crowding(self, mask: BoolVolume, reach_mm: float) -> FloatVolume:
-        """Give the share of marked voxels in a cube around each voxel, worked out coarsely."""
-        coarse = mask[::2, ::2, ::2].astype(np.float32)
-        size = [max(1, round(reach_mm / step)) for step in self.spacing_mm]
-        share: FloatVolume = ndimage.uniform_filter(coarse, size, mode="nearest")
-        for axis in range(3):
-            share = share.repeat(2, axis)
-        return share[tuple(slice(size) for size in mask.shape)]
-
-    def ball(self, center: npt.NDArray[np.integer], radius_mm: float) -> BoolVolume:
-        """Mark a lumpy ellipsoid."""
-        stretch = self.rng.uniform(0.7, 1.4, 3)
-        squared = np.zeros((1, 1, 1), np.float32)
-        for axis, (size, step) in enumerate(zip(self.tissues.shape, self.spacing_mm, strict=True)):
-            off = (np.arange(size, dtype=np.float32) - center[axis]) * step
-            off = (off / (radius_mm * stretch[axis])) ** 2
-            squared = squared + np.expand_dims(off, [a for a in range(3) if a != axis])
-        lumps = 0.25 * self.noise(max(0.8 * radius_mm, 6.0))
-        marked: BoolVolume = squared < 1.0 + lumps
-        return marked
-
-    def place(self, kinds: Iterable[Tissue]) -> npt.NDArray[np.int64] | None:
-        """Choose a voxel of some tissues; None where the scene has none."""
-        # Every third voxel along each axis tells as well where a tissue lies.
-        thinned = self.tissues[::3, ::3, ::3]
-        found = np.flatnonzero(_marks(kinds)[thinned])
-        if not len(found):
-            return None
-        chosen = np.unravel_index(int(self.rng.choice(found)), thinned.shape)
-        return 3 * np.array(chosen, np.int64)
 
 
 def remove_organs(scene: Scene) -> list[int]:
@@ -145,119 +73,6 @@ def remove_organs(scene: Scene) -> list[int]:
         table[np.isin(ORGAN_OF_TISSUE, removed)] = Tissue.MESENTERY
         scene.tissues[...] = table[scene.tissues]
     return removed
-
-
-def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
-    """Give every voxel one of several tissues, in pieces of about the given size."""
-    field = np.abs(scene.noise(node_mm)) * (1.3 * len(choices) / 2)
-    index = np.minimum(field.astype(np.uint8), len(choices) - 1)
-    pieces: LabelVolume = np.array(choices, np.uint8)[index]
-    return pieces
-
-
-def _draw_contents(scene: Scene) -> list[Tissue]:
-    """Draw what the bowel of one patient holds, most common first."""
-    kinds = [Tissue.STOOL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_GAS, Tissue.FOOD, Tissue.BOWEL_WALL]
-    if scene.rng.random() < 0.2:
-        kinds.append(Tissue.ORAL_CONTRAST)
-    scene.rng.shuffle(kinds)
-    return kinds[: int(scene.rng.integers(1, len(kinds) + 1))]
-
-
-def _let_gas_rise(scene: Scene, contents: LabelVolume, bowel: BoolVolume) -> None:
-    """Put gas above a fluid level and take it from below, in place.
-
-    Without this a flat level under gas would be a sign of the stomach alone, and wide
-    loops of colon have one as well.
-    """
-    rows = np.flatnonzero(bowel.any((0, 2)))
-    if not len(rows):
-        return
-    num_z, num_y, num_x = contents.shape
-    level = rows[0] + scene.rng.uniform(-0.1, 1.0) * (rows[-1] - rows[0])
-    # Rounded, so that it is flat within a loop and another in the next one.
-    node_mm = scene.rng.uniform(50.0, 120.0)
-    steps = smooth_noise((num_z, 1, num_x), scene.spacing_mm, node_mm, scene.rng).round()
-    level_of_loop = level + steps * (scene.rng.uniform(0.0, 25.0) / scene.spacing_mm[1])
-    contents[contents == Tissue.BOWEL_GAS] = Tissue.BOWEL_CONTENT
-    contents[np.arange(num_y)[:, None] < level_of_loop] = Tissue.BOWEL_GAS
-
-
-def _fill(scene: Scene, bowel: BoolVolume, node_mm: float) -> LabelVolume:
-    """Draw what lies in the bowel: pieces of about the given size, or gas above fluid."""
-    contents = _cells(scene, node_mm, _draw_contents(scene))
-    if scene.rng.random() < 0.45:
-        _let_gas_rise(scene, contents, bowel)
-    return contents
-
-
-def refill_bowel(scene: Scene) -> None:
-    """Give colon and small bowel other contents than the body was built with."""
-    lumen = scene.where((Tissue.STOOL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_GAS))
-    contents = _fill(scene, lumen, scene.rng.uniform(18.0, 50.0))
-    scene.tissues[lumen] = contents[lumen]
-
-
-def distend_bowel(scene: Scene) -> None:
-    """Blow colon and small bowel up into the fat around them, against the organs."""
-    bowel = scene.where(_BOWEL)
-    reach_mm = scene.rng.uniform(10.0, 45.0)
-    share = scene.crowding(bowel, reach_mm) + 0.08 * scene.noise(50.0)
-    grown = (scene.tissues == Tissue.MESENTERY) & (share > scene.rng.uniform(0.12, 0.4))
-    contents = _fill(scene, grown | bowel, scene.rng.uniform(30.0, 80.0))
-    # What was the wall between loops is inside the larger one.
-    inside = grown | (bowel & (scene.crowding(bowel | grown, 9.0) > 0.9))
-    scene.tissues[inside] = contents[inside]
-    scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
-
-
-def add_loops(scene: Scene) -> None:
-    """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
-    node_mm = scene.rng.uniform(28.0, 110.0)
-    first, second = scene.noise(node_mm), scene.noise(node_mm)
-    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis.
-    from_axis_mm = np.hypot(first, second) * (node_mm / 1.6)
-    radius_mm = node_mm * scene.rng.uniform(0.18, 0.4)
-    wall_mm = scene.rng.uniform(1.0, 3.5)
-    room = scene.tissues == Tissue.MESENTERY
-    room &= scene.noise(90.0) > scene.rng.uniform(-1.2, 0.8)
-    wall = Tissue.BOWEL_WALL if scene.rng.random() < 0.6 else Tissue.COLON_WALL
-    scene.turn(room & (from_axis_mm < radius_mm), wall)
-    lumen = room & (from_axis_mm < radius_mm - wall_mm)
-    contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
-    scene.tissues[lumen] = contents[lumen]
-
-
-def refill_stomach(scene: Scene) -> None:
-    """Give stomach and duodenum other contents: empty, water, food, gas above a level."""
-    for content, gas, wall in (
-        (Tissue.STOMACH_CONTENT, Tissue.STOMACH_GAS, Tissue.STOMACH),
-        (Tissue.DUODENUM_CONTENT, Tissue.DUODENUM_GAS, Tissue.DUODENUM),
-    ):
-        lumen = scene.where((content, gas))
-        rows = np.flatnonzero(lumen.any((0, 2)))
-        if not len(rows) or scene.rng.random() < 0.3:
-            continue
-        if scene.rng.random() < 0.15:
-            scene.turn(lumen, wall)  # collapsed
-            continue
-        scene.turn(lumen, content)
-        if scene.rng.random() < 0.35:
-            # Nearly empty: the wall is thick and the lumen small.
-            open_share = scene.crowding(lumen, scene.rng.uniform(8.0, 30.0))
-            scene.turn(lumen & (open_share < scene.rng.uniform(0.4, 0.9)), wall)
-            lumen &= scene.tissues == content
-        elif scene.rng.random() < 0.25:
-            # Empty: the folds touch, and little but their edges shows.
-            scene.turn(lumen & (np.abs(scene.noise(16.0)) < scene.rng.uniform(0.3, 1.2)), wall)
-            lumen &= scene.tissues == content
-        if scene.rng.random() < 0.4:
-            scene.turn(lumen & (scene.noise(14.0) > scene.rng.uniform(-1.5, 1.5)), Tissue.FOOD)
-        level = rows[0] + scene.rng.uniform(-0.3, 1.1) * (rows[-1] - rows[0])
-        above = np.arange(lumen.shape[1])[None, :, None] < level
-        scene.turn(lumen & above, gas)
-        if scene.rng.random() < 0.2:
-            scene.turn(lumen & (scene.noise(8.0) > 1.6), gas)
 
 
 def add_ascites(scene: Scene) -> None:
@@ -326,6 +141,12 @@ def dilate_renal_pelvis(scene: Scene) -> None:
     scene.turn(scene.tissues == side, Tissue.CYST)
 
 
+def lobulate_pancreas(scene: Scene) -> None:
+    """Part the lobules of the pancreas by fat; its label stays what it was."""
+    clefts = np.abs(scene.noise(scene.rng.uniform(6.0, 16.0))) < scene.rng.uniform(0.05, 0.6)
+    scene.turn(clefts & (scene.tissues == Tissue.PANCREAS), Tissue.MESENTERY)
+
+
 def marble_muscles(scene: Scene) -> None:
     """Part the muscles by sheets of fat."""
     sheets = np.abs(scene.noise(scene.rng.uniform(16.0, 40.0))) < scene.rng.uniform(0.03, 0.15)
@@ -378,6 +199,8 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (distend_bowel, 0.5),
     (refill_stomach, 1.0),
     (add_loops, 0.5),
+    (pack_loops, 0.3),
+    (add_wide_colon, 0.35),
     (add_strands, 0.6),
     (marble_muscles, 0.4),
     (add_ascites, 0.1),
@@ -388,6 +211,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_gallstones, 0.12),
     (dilate_renal_pelvis, 0.05),
     (add_limb, 0.12),
+    (lobulate_pancreas, 0.35),
 )
 """What may be different, in the order it is laid down, and how often it is."""
 

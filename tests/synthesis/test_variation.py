@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from app.synthesis import variation
+from app.synthesis import contents, variation
+from app.synthesis.interior import beside
 from app.synthesis.phantom import phantom_tissues
+from app.synthesis.scene import Scene
 from app.synthesis.tissues import ORGAN_OF_TISSUE, RADIODENSITY, Tissue
 
 SPACING_MM = (5.0, 3.5, 4.0)
@@ -19,10 +22,13 @@ FAT_LIKE = {Tissue.MESENTERY, Tissue.FAT}
 KIDNEYS = {Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA}
 
 REPLACES = {
-    variation.refill_bowel: BOWEL,
-    variation.refill_stomach: STOMACH,
-    variation.distend_bowel: {*variation._BOWEL, Tissue.MESENTERY},
-    variation.add_loops: {Tissue.MESENTERY},
+    contents.refill_bowel: BOWEL,
+    contents.refill_stomach: STOMACH,
+    contents.distend_bowel: {*contents._BOWEL, Tissue.MESENTERY},
+    contents.add_loops: {Tissue.MESENTERY},
+    contents.pack_loops: {Tissue.MESENTERY},
+    contents.add_wide_colon: {*contents._BOWEL, Tissue.MESENTERY},
+    variation.lobulate_pancreas: {Tissue.PANCREAS},
     variation.add_strands: {Tissue.MESENTERY},
     variation.marble_muscles: {Tissue.MUSCLE},
     variation.add_ascites: {Tissue.MESENTERY},
@@ -42,14 +48,14 @@ def body():
 
 @pytest.fixture
 def scene(body):
-    return variation.Scene(body.copy(), SPACING_MM, np.random.default_rng(4))
+    return Scene(body.copy(), SPACING_MM, np.random.default_rng(4))
 
 
 @pytest.mark.parametrize("change", REPLACES, ids=lambda change: change.__name__)
 def test_a_variation_replaces_only_the_tissues_it_is_about(body, change):
     changed = 0
     for seed in range(6):
-        scene = variation.Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
+        scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
         change(scene)
         different = scene.tissues != body
         changed += different.sum()
@@ -73,8 +79,8 @@ def test_gas_lies_in_front_of_what_the_stomach_holds(scene):
     lumen = scene.where((Tissue.STOMACH_CONTENT, Tissue.STOMACH_GAS))
     leveled = 0
     for seed in range(8):
-        trial = variation.Scene(scene.tissues.copy(), SPACING_MM, np.random.default_rng(seed))
-        variation.refill_stomach(trial)
+        trial = Scene(scene.tissues.copy(), SPACING_MM, np.random.default_rng(seed))
+        contents.refill_stomach(trial)
         gas = np.nonzero(trial.tissues == Tissue.STOMACH_GAS)[1]
         content = np.nonzero(lumen & (trial.tissues == Tissue.STOMACH_CONTENT))[1]
         if len(gas) and len(content):
@@ -83,13 +89,58 @@ def test_gas_lies_in_front_of_what_the_stomach_holds(scene):
     assert leveled
 
 
+def test_a_wide_colon_is_as_wide_as_a_full_one_and_walled(body, monkeypatch):
+    monkeypatch.setattr(contents, "BESIDE_BOWEL", (Tissue.RIGHT_KIDNEY,))
+    widest_mm = []
+    for seed in range(8):
+        scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
+        contents.add_wide_colon(scene)
+        changed = scene.tissues != body
+        if not changed.any():
+            continue
+        kidney = ndimage.distance_transform_edt(body != Tissue.RIGHT_KIDNEY, sampling=SPACING_MM)
+        assert kidney[changed].min() < 40
+        depth = ndimage.distance_transform_edt(np.pad(changed, 1), sampling=SPACING_MM)
+        widest_mm.append(2 * depth.max())
+        lumen = changed & (scene.tissues != Tissue.COLON_WALL)
+        organs = ORGAN_OF_TISSUE[scene.tissues] > 0
+        assert not (beside(lumen) & organs).any()
+    assert 30 < max(widest_mm) < 85
+
+
+def test_packed_loops_lie_near_an_organ_and_hold_fluid_or_nothing(body):
+    held = set()
+    for seed in range(12):
+        scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
+        contents.pack_loops(scene)
+        held |= set(np.unique(scene.tissues[scene.tissues != body]).tolist())
+    assert {Tissue.BOWEL_WALL, Tissue.BOWEL_FLUID} <= held
+
+
+def test_a_lobulated_pancreas_stays_a_pancreas_in_part(scene):
+    before = (scene.tissues == Tissue.PANCREAS).sum()
+
+    variation.lobulate_pancreas(scene)
+
+    assert 0.3 * before < (scene.tissues == Tissue.PANCREAS).sum() < before
+
+
+def test_what_is_laid_near_an_organ_lies_near_it(scene):
+    """The right kidney lies on the side where x is small."""
+    for _ in range(10):
+        z, y, x = scene.place((Tissue.MESENTERY,), near=Tissue.RIGHT_KIDNEY, reach_mm=30.0)
+        assert scene.tissues[z, y, x] == Tissue.MESENTERY
+        assert x < SHAPE[2] / 2
+    assert scene.place((Tissue.MESENTERY,), near=Tissue.BRAIN) is None
+
+
 def test_gas_may_rise_above_a_level_in_each_loop_of_bowel(scene):
     bowel = np.ones(SHAPE, bool)
-    contents = np.full(SHAPE, Tissue.BOWEL_GAS, np.uint8)
+    filled = np.full(SHAPE, Tissue.BOWEL_GAS, np.uint8)
 
-    variation._let_gas_rise(scene, contents, bowel)
+    contents._let_gas_rise(scene, filled, bowel)
 
-    gas = contents == Tissue.BOWEL_GAS
+    gas = filled == Tissue.BOWEL_GAS
     assert gas.any()
     assert not gas.all()
     # Whoever lies on the back has the gas in front: along y it never comes after fluid.
@@ -127,7 +178,7 @@ def test_what_is_not_there_is_not_changed():
     """A patch may hold nothing but air, or no air at all."""
     for tissue in (Tissue.AIR, Tissue.LIVER):
         tissues = np.full((12, 14, 16), tissue, np.uint8)
-        scene = variation.Scene(tissues, SPACING_MM, np.random.default_rng(1))
+        scene = Scene(tissues, SPACING_MM, np.random.default_rng(1))
         for change, _ in variation.VARIATIONS:
             change(scene)
         allowed = {

@@ -1,0 +1,209 @@
+"""What stomach and bowel hold on the day of the scan, and how they lie in the fat.
+
+Like all that :mod:`app.synthesis.variation` draws, it changes what the scanner sees and no
+label: what lies in the stomach belongs to it, and bowel grows only where no organ is.
+"""
+
+import numpy as np
+
+from app.imaging.geometry import BoolVolume, LabelVolume
+from app.synthesis.fields import smooth_noise
+from app.synthesis.interior import beside
+from app.synthesis.scene import Scene
+from app.synthesis.tissues import Tissue
+
+_BOWEL = (
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_CONTENT,
+    Tissue.BOWEL_GAS,
+    Tissue.COLON_WALL,
+    Tissue.STOOL,
+    Tissue.BOWEL_FLUID,
+)
+
+BESIDE_BOWEL = (
+    Tissue.RIGHT_KIDNEY,
+    Tissue.LEFT_KIDNEY,
+    Tissue.LIVER,
+    Tissue.STOMACH,
+    Tissue.PANCREAS,
+    Tissue.SPLEEN,
+    Tissue.GALLBLADDER,
+    Tissue.DUODENUM,
+)
+"""Organs that wide or packed bowel is laid against, where it is easily taken for them."""
+
+
+def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
+    """Give every voxel one of several tissues, in pieces of about the given size."""
+    field = np.abs(scene.noise(node_mm)) * (1.3 * len(choices) / 2)
+    index = np.minimum(field.astype(np.uint8), len(choices) - 1)
+    pieces: LabelVolume = np.array(choices, np.uint8)[index]
+    return pieces
+
+
+def _draw_contents(scene: Scene) -> list[Tissue]:
+    """Draw what the bowel of one patient holds, most common first."""
+    kinds = [
+        Tissue.STOOL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.BOWEL_GAS,
+        Tissue.FOOD,
+        Tissue.BOWEL_WALL,
+    ]
+    if scene.rng.random() < 0.2:
+        kinds.append(Tissue.ORAL_CONTRAST)
+    scene.rng.shuffle(kinds)
+    return kinds[: int(scene.rng.integers(1, len(kinds) + 1))]
+
+
+def _let_gas_rise(scene: Scene, contents: LabelVolume, bowel: BoolVolume) -> None:
+    """Put gas above a fluid level and take it from below, in place.
+
+    Without this a flat level under gas would be a sign of the stomach alone, and wide
+    loops of colon have one as well.
+    """
+    rows = np.flatnonzero(bowel.any((0, 2)))
+    if not len(rows):
+        return
+    num_z, num_y, num_x = contents.shape
+    level = rows[0] + scene.rng.uniform(-0.1, 1.0) * (rows[-1] - rows[0])
+    # Rounded, so that it is flat within a loop and another in the next one.
+    node_mm = scene.rng.uniform(50.0, 120.0)
+    steps = smooth_noise((num_z, 1, num_x), scene.spacing_mm, node_mm, scene.rng).round()
+    level_of_loop = level + steps * (scene.rng.uniform(0.0, 25.0) / scene.spacing_mm[1])
+    contents[contents == Tissue.BOWEL_GAS] = Tissue.BOWEL_CONTENT
+    contents[np.arange(num_y)[:, None] < level_of_loop] = Tissue.BOWEL_GAS
+
+
+def _fill(scene: Scene, bowel: BoolVolume, node_mm: float) -> LabelVolume:
+    """Draw what lies in the bowel: pieces of about the given size, or gas above fluid."""
+    contents = _cells(scene, node_mm, _draw_contents(scene))
+    if scene.rng.random() < 0.45:
+        _let_gas_rise(scene, contents, bowel)
+    return contents
+
+
+def refill_bowel(scene: Scene) -> None:
+    """Give colon and small bowel other contents than the body was built with."""
+    lumen = scene.where((Tissue.STOOL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_GAS))
+    contents = _fill(scene, lumen, scene.rng.uniform(18.0, 50.0))
+    scene.tissues[lumen] = contents[lumen]
+
+
+def distend_bowel(scene: Scene) -> None:
+    """Blow colon and small bowel up into the fat around them, against the organs."""
+    bowel = scene.where(_BOWEL)
+    reach_mm = scene.rng.uniform(10.0, 45.0)
+    share = scene.crowding(bowel, reach_mm) + 0.08 * scene.noise(50.0)
+    grown = (scene.tissues == Tissue.MESENTERY) & (share > scene.rng.uniform(0.12, 0.4))
+    contents = _fill(scene, grown | bowel, scene.rng.uniform(30.0, 80.0))
+    # What was the wall between loops is inside the larger one.
+    inside = grown | (bowel & (scene.crowding(bowel | grown, 9.0) > 0.9))
+    scene.tissues[inside] = contents[inside]
+    scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
+
+
+def add_loops(scene: Scene) -> None:
+    """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
+    node_mm = scene.rng.uniform(28.0, 110.0)
+    first, second = scene.noise(node_mm), scene.noise(node_mm)
+    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis.
+    from_axis_mm = np.hypot(first, second) * (node_mm / 1.6)
+    radius_mm = node_mm * scene.rng.uniform(0.18, 0.4)
+    wall_mm = scene.rng.uniform(1.0, 3.5)
+    room = scene.tissues == Tissue.MESENTERY
+    room &= scene.noise(90.0) > scene.rng.uniform(-1.2, 0.8)
+    wall = Tissue.BOWEL_WALL if scene.rng.random() < 0.6 else Tissue.COLON_WALL
+    scene.turn(room & (from_axis_mm < radius_mm), wall)
+    lumen = room & (from_axis_mm < radius_mm - wall_mm)
+    contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
+    scene.tissues[lumen] = contents[lumen]
+
+
+def _fill_evenly(scene: Scene, lumen: BoolVolume) -> LabelVolume:
+    """Draw one content for a whole stretch of bowel: fluid mostly, half the time below gas."""
+    kinds = (Tissue.BOWEL_FLUID, Tissue.STOOL, Tissue.FOOD, Tissue.ORAL_CONTRAST, Tissue.BOWEL_GAS)
+    kind = scene.rng.choice(kinds, p=(0.55, 0.15, 0.1, 0.1, 0.1))
+    contents = np.full(lumen.shape, kind, np.uint8)
+    if scene.rng.random() < 0.5:
+        _let_gas_rise(scene, contents, lumen)
+    return contents
+
+
+def add_wide_colon(scene: Scene) -> None:
+    """Lay a wide stretch of colon against an organ, as it lies below liver and stomach."""
+    room = (Tissue.MESENTERY, *_BOWEL)
+    center = scene.place(room, near=scene.rng.choice(BESIDE_BOWEL))
+    if center is None:
+        return
+    depth_mm = scene.tube_depth_mm(
+        center, radius_mm=scene.rng.uniform(18.0, 36.0), length_mm=scene.rng.uniform(0.0, 150.0)
+    )
+    colon = scene.where(room) & (depth_mm > 0)
+    # An organ that dents the colon still has the colon's wall before it.
+    lumen = colon & (depth_mm > scene.rng.uniform(1.0, 3.0)) & ~beside(~colon)
+    scene.turn(colon, Tissue.COLON_WALL)
+    contents = _fill_evenly(scene, lumen)
+    scene.tissues[lumen] = contents[lumen]
+
+
+def pack_loops(scene: Scene) -> None:
+    """Pack loops of small bowel against an organ: collapsed, feathery or full of fluid."""
+    organ = scene.where((scene.rng.choice(BESIDE_BOWEL),))
+    room = (scene.tissues == Tissue.MESENTERY) & (scene.crowding(organ, 120.0) > 0)
+    if not room.any():
+        return
+    radius_mm = scene.rng.uniform(8.0, 17.0)
+    node_mm = radius_mm * scene.rng.uniform(1.3, 2.6)
+    from_axis_mm = np.hypot(scene.noise(node_mm), scene.noise(node_mm)) * (node_mm / 1.6)
+    scene.turn(room & (from_axis_mm < radius_mm), Tissue.BOWEL_WALL)
+    if scene.rng.random() < 0.35:
+        return  # collapsed: wall against wall
+    lumen = room & (from_axis_mm < radius_mm - scene.rng.uniform(1.5, 4.0))
+    contents = np.full(lumen.shape, Tissue.BOWEL_FLUID, np.uint8)
+    if scene.rng.random() < 0.2:
+        contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
+    if scene.rng.random() < 0.5:
+        lumen &= scene.noise(scene.rng.uniform(4.0, 7.0)) < scene.rng.uniform(-0.3, 1.0)
+    scene.tissues[lumen] = contents[lumen]
+
+
+def refill_stomach(scene: Scene) -> None:
+    """Give stomach and duodenum other contents: empty, water, food, gas above a level."""
+    for content, gas, wall in (
+        (Tissue.STOMACH_CONTENT, Tissue.STOMACH_GAS, Tissue.STOMACH),
+        (Tissue.DUODENUM_CONTENT, Tissue.DUODENUM_GAS, Tissue.DUODENUM),
+    ):
+        lumen = scene.where((content, gas))
+        rows = np.flatnonzero(lumen.any((0, 2)))
+        if not len(rows) or scene.rng.random() < 0.3:
+            continue
+        if scene.rng.random() < 0.15:
+            scene.turn(lumen, wall)  # collapsed
+            continue
+        scene.turn(lumen, content)
+        if scene.rng.random() < 0.35:
+            # Nearly empty: the wall is thick and the lumen small.
+            open_share = scene.crowding(lumen, scene.rng.uniform(8.0, 30.0))
+            scene.turn(lumen & (open_share < scene.rng.uniform(0.4, 0.9)), wall)
+            lumen &= scene.tissues == content
+        elif scene.rng.random() < 0.25:
+            # Empty: the folds touch, and little but their edges shows.
+            scene.turn(lumen & (np.abs(scene.noise(16.0)) < scene.rng.uniform(0.3, 1.2)), wall)
+            lumen &= scene.tissues == content
+        if scene.rng.random() < 0.4:
+            scene.turn(lumen & (scene.noise(14.0) > scene.rng.uniform(-1.5, 1.5)), Tissue.FOOD)
+            if scene.rng.random() < 0.5:  # air swallowed with it
+                scene.turn(lumen & (scene.noise(6.0) > scene.rng.uniform(1.2, 2.0)), gas)
+        if scene.rng.random() < 0.12:
+            # Contrast agent is heavy: what was drunk last lies below.
+            surface = rows[0] + scene.rng.uniform(-0.2, 0.9) * (rows[-1] - rows[0])
+            below = np.arange(lumen.shape[1])[None, :, None] > surface
+            scene.turn(lumen & below, Tissue.ORAL_CONTRAST)
+        level = rows[0] + scene.rng.uniform(-0.3, 1.1) * (rows[-1] - rows[0])
+        above = np.arange(lumen.shape[1])[None, :, None] < level
+        scene.turn(lumen & above, gas)
+        if scene.rng.random() < 0.2:
+            scene.turn(lumen & (scene.noise(8.0) > 1.6), gas)
