@@ -1,7 +1,6 @@
 """How sure the network is of each voxel, on the scan's own grid."""
 
 import numpy as np
-import numpy.typing as npt
 
 from app.cascade.restore import interpolate
 from app.cascade.segment import ClassScores, best_probability
@@ -30,13 +29,11 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
     -------
     (Z, Y, X) array of uint8
         0 to 100, of the whole scan in canonical orientation; 0 where phase two
-        did not look.
+        did not look, to which it falls over one voxel of the network's grid.
     """
     percent = source.blank_label_map()
     region = percent[scores.box.slices]
-    coarse: FloatVolume = np.zeros(scores.logits.shape[1:], np.float32)
-    inside = scores.inside.slices
-    coarse[inside] = 100 * _best_by_plane(scores.logits[(slice(None), *inside)])
+    coarse = _percent_by_plane(scores)
     along_z, along_y, along_x = grid_weights(
         scores.box.shape, source.geometry.spacing_mm, coarse.shape, scores.spacing_mm
     )
@@ -45,9 +42,11 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
     return percent
 
 
-def _best_by_plane(logits: npt.NDArray[np.float16]) -> FloatVolume:
-    """Give the greatest softmax of (C, Z, Y, X) scores, 0 to 1, plane by plane."""
-    best = np.empty(logits.shape[1:], np.float32)
-    for plane, out in zip(np.moveaxis(logits, 1, 0), best, strict=True):
-        out[...] = best_probability(plane.astype(np.float32))
-    return best
+def _percent_by_plane(scores: ClassScores) -> FloatVolume:
+    """Give the greatest softmax in percent on the network's grid, plane by plane."""
+    percent: FloatVolume = np.zeros(scores.seen.shape, np.float32)
+    for plane, seen, out in zip(
+        np.moveaxis(scores.logits, 1, 0), scores.seen, percent, strict=True
+    ):
+        out[seen] = 100 * best_probability(plane[:, seen].astype(np.float32))
+    return percent

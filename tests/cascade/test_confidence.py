@@ -20,11 +20,8 @@ def straight(shape, spacing_mm=SPACING_MM):
 
 def class_scores(logits, box, spacing_mm=SPACING_MM, seen=None):
     """Give what is read of a ClassScores, whatever else one tells of how it came to be."""
-    everything = np.ones(logits.shape[1:], bool)
-    seen = everything if seen is None else seen
-    # Phase two looks nowhere but inside the box.
-    inside = Box(start=(0, 0, 0), stop=logits.shape[1:])
-    return SimpleNamespace(logits=logits, spacing_mm=spacing_mm, box=box, inside=inside, seen=seen)
+    seen = np.ones(logits.shape[1:], bool) if seen is None else seen
+    return SimpleNamespace(logits=logits, spacing_mm=spacing_mm, box=box, seen=seen)
 
 
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():
