@@ -14,11 +14,11 @@ from app.cascade.report import CaseReport
 from app.cascade.restore import restore
 from app.cascade.segment import ClassScores, mean_confidence, segment
 from app.errors import MemoryLimitError
-from app.imaging import organ_measures
+from app.imaging import organ_placement
 from app.imaging.crop import crop
 from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
-from app.imaging.organ_statistics import measure_organs
+from app.imaging.organ_statistics import measure_statistics
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
@@ -173,7 +173,7 @@ def label_scan(
     report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
     if scan is not None:
         with report.step("measure"):
-            report.organs = measure_organs(scan.array, label_map, source.geometry, organs)
+            report.organs = measure_statistics(scan.array, label_map, source.geometry, organs)
     return label_map
 
 
@@ -219,8 +219,8 @@ def _check(
     organs: Collection[int] | None,
 ) -> None:
     """Compare the result with the anatomy and flag what should be looked at."""
-    coarse, spacing_mm = organ_measures.thin(label_map, source.geometry.spacing_mm)
-    measures = organ_measures.measure_organs(coarse, spacing_mm)
+    coarse, spacing_mm = organ_placement.thin(label_map, source.geometry.spacing_mm)
+    measures = organ_placement.measure_placement(coarse, spacing_mm)
     if not measures:
         report.flag("no_organs", "phase two found no organs in the located box")
         return

@@ -70,10 +70,12 @@ def main():
     parser.add_argument("--bodies", type=int, default=12)
     parser.add_argument("--turns", nargs="+", choices=TURNED, default=list(TURNED))
     parser.add_argument("--work", type=Path, required=True, help="folder to fill")
+    parser.add_argument("--predict", nargs="*", default=[], help="further options, such as -- -v")
     options = parser.parse_args()
     write_turned(options, options.work / "scans")
     command = [sys.executable, "-m", "app", "predict", "--threads", "1", "--resume"]
     command += ["--input", str(options.work / "scans"), "--output", str(options.work / "labels")]
+    command += options.predict
     subprocess.run(command, check=False)
     report(json.loads((options.work / "labels" / "run.json").read_text())["cases"])
 
