@@ -156,7 +156,7 @@ def test_flags_within_sentences_exist(capsys):
     known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop", "--security-opt"}
     known |= {"--containall"}  # Apptainer's
     known |= {"--require-hashes"}  # pip's
-    known |= {"--runs", "--only"}  # of tests/fuzz/fuzz_readers.py
+    known |= {"--runs", "--first", "--only"}  # of tests/fuzz/fuzz_readers.py
     for page, code in inline_code():
         words = code.split()
         if words[0] in of_other_programs or "tests/" in code:

@@ -9,7 +9,7 @@ from app.imaging.io import Source
 from app.imaging.resample import grid_weights
 
 
-def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
+def confidence_map(scores: ClassScores | None, source: Source) -> LabelVolume:
     """Give the probability of the best class at every voxel of the scan, in percent.
 
     The probability is found on the network's grid and interpolated to the scan's,
@@ -19,9 +19,9 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
 
     Parameters
     ----------
-    scores : ClassScores
+    scores : ClassScores or None
         As :func:`app.cascade.restore.restore` leaves them: a class that was taken
-        back there no longer counts.
+        back there no longer counts. None if phase two did not look anywhere.
     source : Source
         How the scan lay on disk.
 
@@ -32,6 +32,8 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
         did not look, to which it falls over one voxel of the network's grid.
     """
     percent = source.blank_label_map()
+    if scores is None:
+        return percent
     region = percent[scores.box.slices]
     coarse = _percent_by_plane(scores)
     along_z, along_y, along_x = grid_weights(

@@ -70,7 +70,7 @@ def segment_scan(
     if confidence_path is not None:
         del label_map  # makes room for an image of the same size
         with report.step("confidence"):
-            write_label_map(_confidence_of(scores, source), source, confidence_path)
+            write_label_map(confidence_map(scores, source), source, confidence_path)
     return report
 
 
@@ -184,10 +184,6 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
         scan, source = read_scan(scan_path)
     report.warnings += source.notes
     return scan, source
-
-
-def _confidence_of(scores: ClassScores | None, source: Source) -> LabelVolume:
-    return source.blank_label_map() if scores is None else confidence_map(scores, source)
 
 
 def _crop_and_segment(
