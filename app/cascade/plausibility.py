@@ -23,6 +23,10 @@ LEAST_SHARE = 0.85
 LEAST_CONFIDENCE = 0.6
 """Mean probability of an organ's own voxels below which the network was guessing."""
 
+MANY_ODD = 4
+"""Organs odd in themselves that put the whole scan in doubt; two is the most in whole and cut
+label maps of 42 people."""
+
 _LEADS = {
     "not_found": "not found, though organs above and below were",
     "cut_by_field_of_view": "reaching the edge of the scan",
@@ -77,8 +81,8 @@ def judge(
     list of Flag
         Of the scan first, then organ by organ in the order of their values.
     """
-    flags = list(_judge_scan(placements))
     norms, places = read_norms(), deviations(placements)
+    flags: list[Flag] = []
     for organ in ORGANS:
         placement = placements.get(organ.name)
         if placement is None:
@@ -94,7 +98,8 @@ def judge(
                     text=f"mean probability {confidence[organ.name]:.2f}",
                 )
             )
-    return flags
+    of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
+    return of_the_scan + flags
 
 
 def as_sentences(flags: list[Flag]) -> list[str]:
@@ -144,6 +149,21 @@ def _judge_scan(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
         f"{UNLIKELY} expected); the scan may be mirrored or turned against its header, "
         "or the labels wrong",
     )
+
+
+def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
+    """Doubt the whole scan where many of the organs found are odd, each in its own way.
+
+    Absent organs do not count: they may not have been asked for.
+    """
+    odd = {flag.organ for flag in flags if flag.code not in _SAID_ALREADY}
+    if len(odd) >= MANY_ODD:
+        yield Flag(
+            code="many_odd_organs",
+            organ=None,
+            text=f"{len(odd)} organs are odd in size, pieces, place or certainty; the scan may be "
+            "mirrored or turned against its header, or unlike those the networks know",
+        )
 
 
 def _judge_absent(name: str, placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:

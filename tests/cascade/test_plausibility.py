@@ -66,6 +66,24 @@ def test_guess_of_the_network_is_flagged(usual):
     assert codes(flags) == [("low_confidence", "duodenum")]
 
 
+def test_four_odd_organs_put_the_scan_in_doubt_and_three_do_not(usual):
+    three = changed(usual, "spleen", volume_ml=20.0, largest_share=0.5)
+    three = changed(three, "liver", volume_ml=290.0)
+    three = changed(three, "stomach", largest_share=0.6)
+    three = changed(three, "right_kidney", cut=(True, False, False))  # says how the scan lies
+    assert "many_odd_organs" not in dict(codes(judge(three)))
+    unsure = dict.fromkeys(usual, 0.9) | {"duodenum": 0.5}
+    assert codes(judge(three, unsure))[0] == ("many_odd_organs", None)
+
+
+def test_absent_organs_put_the_scan_in_no_doubt_for_they_may_not_be_wanted(usual):
+    names = ("esophagus", "liver", "duodenum", "left_kidney", "right_kidney")
+    wanted = {name: usual[name] for name in names}
+    found = codes(judge(wanted))
+    assert len([code for code, _ in found if code == "not_found"]) >= 4
+    assert "many_odd_organs" not in dict(found)
+
+
 def test_missing_organ_is_flagged_where_others_surround_it(usual):
     del usual["pancreas"], usual["gallbladder"]  # gallbladders are often taken out
     assert codes(judge(usual)) == [("not_found", "pancreas")]
