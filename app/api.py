@@ -19,6 +19,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from app.cascade.bundle import Cascade, hurried, open_cascade
+from app.cascade.confidence import confidence_map
 from app.cascade.engine import Precision
 from app.cascade.memory import memory_limit, parse_bytes, reset_process_peak
 from app.cascade.pipeline import label_scan, score_scan
@@ -35,8 +36,13 @@ Labels = TypeVar("Labels")
 Direction = Sequence[Sequence[float]]
 
 
-class Segmentation(NamedTuple, Generic[Labels]):
-    """What was found in a scan.
+class _LabelsAndReport(NamedTuple, Generic[Labels]):
+    labels: Labels
+    report: CaseReport
+
+
+class Segmentation(_LabelsAndReport[Labels]):
+    """What was found in a scan: ``labels, report = segment(scan)``.
 
     Parameters
     ----------
@@ -44,10 +50,15 @@ class Segmentation(NamedTuple, Generic[Labels]):
         Of the type the scan came in, on its grid; values as in :data:`app.labels.ORGANS`.
     report : CaseReport
         Times, memory, box, organ volumes, statistics, warnings.
+
+    Attributes
+    ----------
+    confidence : array of uint8, or SimpleITK.Image, or None
+        If it was asked for: how sure the network is of each voxel, 0 to 100, on the same
+        grid; see :func:`app.cascade.confidence.confidence_map`.
     """
 
-    labels: Labels
-    report: CaseReport
+    confidence: Labels | None = None
 
 
 class Segmenter:
@@ -99,6 +110,7 @@ class Segmenter:
         direction: Direction = ...,
         organs: Iterable[str] | None = ...,
         statistics: bool = ...,
+        confidence: bool = ...,
         fast: bool = ...,
     ) -> Segmentation[LabelVolume]: ...
 
@@ -109,6 +121,7 @@ class Segmenter:
         *,
         organs: Iterable[str] | None = ...,
         statistics: bool = ...,
+        confidence: bool = ...,
         fast: bool = ...,
     ) -> Segmentation[sitk.Image]: ...
 
@@ -121,6 +134,7 @@ class Segmenter:
         direction: Direction = IDENTITY,
         organs: Iterable[str] | None = None,
         statistics: bool = False,
+        confidence: bool = False,
         fast: bool = False,
     ) -> Segmentation[Any]:
         """Segment the abdominal organs of one CT scan; see :func:`segment`."""
@@ -133,10 +147,17 @@ class Segmenter:
             scan, source = adopt_array(array, _geometry(array, spacing_mm, origin_mm, direction))
         cascade = hurried(self._cascade) if fast else self._cascade
         values = None if organs is None else values_of(organs)
-        labels, report = _segment(scan, source, cascade, values, statistics)
-        if isinstance(image, sitk.Image):
-            return Segmentation(as_image(labels, source, image), report)
-        return Segmentation(as_array(labels, source), report)
+        maps, report = _segment(
+            scan, source, cascade, values, statistics=statistics, confidence=confidence
+        )
+        as_given = [
+            as_image(one, source, image) if isinstance(image, sitk.Image) else as_array(one, source)
+            for one in maps
+        ]
+        found = Segmentation(as_given[0], report)
+        if confidence:
+            found.confidence = as_given[1]
+        return found
 
 
 @overload
@@ -148,6 +169,7 @@ def segment(
     direction: Direction = ...,
     organs: Iterable[str] | None = ...,
     statistics: bool = ...,
+    confidence: bool = ...,
     fast: bool = ...,
 ) -> Segmentation[LabelVolume]: ...
 
@@ -158,6 +180,7 @@ def segment(
     *,
     organs: Iterable[str] | None = ...,
     statistics: bool = ...,
+    confidence: bool = ...,
     fast: bool = ...,
 ) -> Segmentation[sitk.Image]: ...
 
@@ -180,6 +203,8 @@ def segment(image: Any, **options: Any) -> Segmentation[Any]:
         Names of the organs wanted; all by default.
     statistics : bool
         Whether to measure HU and extent of each organ: ``report.organs``.
+    confidence : bool
+        Whether to tell how sure the network is of each voxel: ``confidence`` of the result.
     fast : bool
         Fewer patches, and no second look where the located box cuts an organ.
 
@@ -211,16 +236,22 @@ def _segment(
     source: Source,
     cascade: Cascade,
     organs: frozenset[int] | None,
+    *,
     statistics: bool,
-) -> tuple[LabelVolume, CaseReport]:
-    """Do in memory what ``segment_scan`` does from file to file."""
+    confidence: bool,
+) -> tuple[list[LabelVolume], CaseReport]:
+    """Do in memory what ``segment_scan`` does from file to file; confidence follows the labels."""
     reset_process_peak()
     report = CaseReport(observer=cascade.observer)
-    cascade = replace(cascade, keeps_scan=True)  # its owner does
+    # The scan's owner keeps it, and the label map stays beside the map of confidence.
+    cascade = replace(cascade, keeps_scan=True, keeps_labels=confidence)
     report.note_plan(cascade.plan(source.header))
     scores = score_scan(scan, source, cascade, report)
-    labels = label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)
-    return labels, report
+    maps = [label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)]
+    if confidence:
+        with report.step("confidence"):
+            maps.append(confidence_map(scores, source))
+    return maps, report
 
 
 def _geometry(

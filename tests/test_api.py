@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from stand_ins import BRIGHT_ORGAN, DARK_ORGAN
+from stand_ins import BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
 import app
 from app.cascade.pipeline import segment_scan
@@ -66,6 +66,41 @@ def test_only_the_organs_asked_for_come_back_where_they_were(segmenter, image):
 def test_fast_runs_no_more_patches(segmenter, image):
     slow, fast = segmenter.segment(image), segmenter.segment(image, fast=True)
     assert 0 < fast.report.num_patches <= slow.report.num_patches
+
+
+def test_confidence_is_that_of_the_file_and_unpacking_stays_as_it_is(
+    segmenter, image, cascade, tmp_path
+):
+    sitk.WriteImage(image, tmp_path / "scan.nrrd")
+    segment_scan(
+        tmp_path / "scan.nrrd",
+        tmp_path / "labels.nrrd",
+        cascade,
+        confidence_path=tmp_path / "confidence.nrrd",
+    )
+    found = segmenter.segment(image, confidence=True)
+    labels, report = found
+    assert labels is found.labels
+    assert list(report.seconds)[-1] == "confidence"
+    written = sitk.ReadImage(tmp_path / "confidence.nrrd")
+    percent = sitk.GetArrayFromImage(found.confidence)
+    assert np.array_equal(percent, sitk.GetArrayFromImage(written))
+    assert percent.max() == 100
+    assert found.confidence.GetDirection() == image.GetDirection()
+
+
+def test_confidence_of_an_array_is_an_array_and_only_made_when_asked_for(segmenter, body):
+    hu, _, spacing_mm = body
+    found = segmenter.segment(hu, spacing_mm=spacing_mm, confidence=True)
+    assert found.confidence.shape == hu.shape
+    assert found.confidence.dtype == np.uint8
+    assert segmenter.segment(hu, spacing_mm=spacing_mm).confidence is None
+
+
+def test_confidence_where_no_abdomen_was_found_is_zero(segmenter):
+    tissue = np.full((9, 10, 11), TISSUE_HU, np.int16)
+    found = segmenter.segment(tissue, spacing_mm=(3.0, 2.0, 2.5), confidence=True)
+    assert not found.confidence.any()
 
 
 @pytest.mark.parametrize(

@@ -154,9 +154,9 @@ def test_flags_within_sentences_exist(capsys):
     of_other_programs = {"docker", "pip", "torchrun", "tensorboard"}
     # docker's
     known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop", "--security-opt"}
-    known |= {"--containall"}  # Apptainer's
+    known |= {"--containall", "--memory"}  # Apptainer's
     known |= {"--require-hashes"}  # pip's
-    known |= {"--runs", "--only"}  # of tests/fuzz/fuzz_readers.py
+    known |= {"--runs", "--first", "--only"}  # of tests/fuzz/fuzz_readers.py
     for page, code in inline_code():
         words = code.split()
         if words[0] in of_other_programs or "tests/" in code:

@@ -15,7 +15,7 @@ from math import sqrt
 from statistics import fmean
 
 from app.cascade.norms import OrganNorm, read_norms
-from app.imaging.organ_measures import OrganMeasure
+from app.imaging.organ_placement import OrganPlacement
 
 LEAST_ORGANS = 5
 """With fewer organs nothing is said about how they lie."""
@@ -39,12 +39,12 @@ _CUT = 2.0
 _LEAST_ML = 0.5
 
 
-def deviations(measures: Mapping[str, OrganMeasure]) -> dict[str, tuple[float, float, float]]:
+def deviations(placements: Mapping[str, OrganPlacement]) -> dict[str, tuple[float, float, float]]:
     """Tell how far each organ lies from its usual place among the others.
 
     Parameters
     ----------
-    measures : mapping of str to OrganMeasure
+    placements : mapping of str to OrganPlacement
         Organs found, in canonical orientation.
 
     Returns
@@ -54,19 +54,19 @@ def deviations(measures: Mapping[str, OrganMeasure]) -> dict[str, tuple[float, f
         there are too few organs to tell.
     """
     norms = read_norms()
-    known = {name: found for name, found in measures.items() if found.volume_ml >= _LEAST_ML}
+    known = {name: found for name, found in placements.items() if found.volume_ml >= _LEAST_ML}
     if len(known) < LEAST_ORGANS:
         return {}
     along = [_along(known, norms, axis) for axis in range(3)]
     return {name: (along[0][name], along[1][name], along[2][name]) for name in known}
 
 
-def misfit(measures: Mapping[str, OrganMeasure]) -> float | None:
+def misfit(placements: Mapping[str, OrganPlacement]) -> float | None:
     """Tell how unusual the organs lie as a whole.
 
     Parameters
     ----------
-    measures : mapping of str to OrganMeasure
+    placements : mapping of str to OrganPlacement
         Organs found, in canonical orientation.
 
     Returns
@@ -76,19 +76,19 @@ def misfit(measures: Mapping[str, OrganMeasure]) -> float | None:
         axes, so that one odd axis tells; about 0.8 in people. None if there are
         too few organs to tell.
     """
-    found = deviations(measures)
+    found = deviations(placements)
     if not found:
         return None
     along = [fmean(min(abs(place[axis]), _MOST) for place in found.values()) for axis in range(3)]
     return sqrt(fmean(mean**2 for mean in along))
 
 
-def better_turn(measures: Mapping[str, OrganMeasure]) -> str | None:
+def better_turn(placements: Mapping[str, OrganPlacement]) -> str | None:
     """Find the turn that would make oddly lying organs lie as usual.
 
     Parameters
     ----------
-    measures : mapping of str to OrganMeasure
+    placements : mapping of str to OrganPlacement
         Organs found, in canonical orientation.
 
     Returns
@@ -96,25 +96,25 @@ def better_turn(measures: Mapping[str, OrganMeasure]) -> str | None:
     str or None
         A key of :data:`TURNS`; None if none makes the organs likely.
     """
-    fits = {name: misfit(_turned(measures, flips)) for name, flips in TURNS.items()}
+    fits = {name: misfit(_turned(placements, flips)) for name, flips in TURNS.items()}
     known = {name: fit for name, fit in fits.items() if fit is not None and fit <= UNLIKELY}
     return min(known, key=lambda name: known[name], default=None)
 
 
 def _along(
-    measures: Mapping[str, OrganMeasure], norms: Mapping[str, OrganNorm], axis: int
+    placements: Mapping[str, OrganPlacement], norms: Mapping[str, OrganNorm], axis: int
 ) -> dict[str, float]:
     """Give every organ's deviation along one axis, in spreads."""
     spreads = {
-        name: norms[name].spread_mm[axis] * (_CUT if measure.cut[axis] else 1.0)
-        for name, measure in measures.items()
+        name: norms[name].spread_mm[axis] * (_CUT if placement.cut[axis] else 1.0)
+        for name, placement in placements.items()
     }
     offsets = {
-        name: measure.center_mm[axis] - norms[name].center_mm[axis]
-        for name, measure in measures.items()
+        name: placement.center_mm[axis] - norms[name].center_mm[axis]
+        for name, placement in placements.items()
     }
-    shift = _weighted_median([(offsets[name], 1 / spreads[name]) for name in measures])
-    return {name: (offsets[name] - shift) / spreads[name] for name in measures}
+    shift = _weighted_median([(offsets[name], 1 / spreads[name]) for name in placements])
+    return {name: (offsets[name] - shift) / spreads[name] for name in placements}
 
 
 def _weighted_median(values: list[tuple[float, float]]) -> float:
@@ -128,12 +128,12 @@ def _weighted_median(values: list[tuple[float, float]]) -> float:
 
 
 def _turned(
-    measures: Mapping[str, OrganMeasure], flips: tuple[bool, bool, bool]
-) -> dict[str, OrganMeasure]:
-    """Give the measures of the same organs turned around along some axes."""
+    placements: Mapping[str, OrganPlacement], flips: tuple[bool, bool, bool]
+) -> dict[str, OrganPlacement]:
+    """Give the placements of the same organs turned around along some axes."""
     return {
-        name: replace(measure, center_mm=_turned_around(measure.center_mm, flips))
-        for name, measure in measures.items()
+        name: replace(placement, center_mm=_turned_around(placement.center_mm, flips))
+        for name, placement in placements.items()
     }
 
 

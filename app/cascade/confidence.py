@@ -1,7 +1,6 @@
 """How sure the network is of each voxel, on the scan's own grid."""
 
 import numpy as np
-import numpy.typing as npt
 
 from app.cascade.restore import interpolate, interpolation
 from app.cascade.segment import ClassScores, best_probability
@@ -9,7 +8,7 @@ from app.imaging.geometry import FloatVolume, LabelVolume
 from app.imaging.io import Source
 
 
-def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
+def confidence_map(scores: ClassScores | None, source: Source) -> LabelVolume:
     """Give the probability of the best class at every voxel of the scan, in percent.
 
     The probability is found on the network's grid and interpolated to the scan's,
@@ -19,9 +18,9 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
 
     Parameters
     ----------
-    scores : ClassScores
+    scores : ClassScores or None
         As :func:`app.cascade.restore.restore` leaves them: a class that was taken
-        back there no longer counts.
+        back there no longer counts. None if phase two did not look anywhere.
     source : Source
         How the scan lay on disk.
 
@@ -29,20 +28,23 @@ def confidence_map(scores: ClassScores, source: Source) -> LabelVolume:
     -------
     (Z, Y, X) array of uint8
         0 to 100, of the whole scan in canonical orientation; 0 where phase two
-        did not look.
+        did not look, to which it falls over one voxel of the network's grid.
     """
     percent = source.blank_label_map()
+    if scores is None:
+        return percent
     part = percent[scores.region.box.slices]
-    coarse = 100 * _best_by_plane(scores.logits) * scores.seen
+    coarse = _percent_by_plane(scores)
     along_z, along_y, along_x = interpolation(scores.region, source.geometry)
     for index, out in enumerate(part):
         out[...] = np.rint(interpolate(coarse, along_z[[index]], along_y, along_x)[0])
     return percent
 
 
-def _best_by_plane(logits: npt.NDArray[np.float16]) -> FloatVolume:
-    """Give the greatest softmax of (C, Z, Y, X) scores, 0 to 1, plane by plane."""
-    best = np.empty(logits.shape[1:], np.float32)
-    for plane, out in zip(np.moveaxis(logits, 1, 0), best, strict=True):
-        out[...] = best_probability(plane.astype(np.float32))
-    return best
+def _percent_by_plane(scores: ClassScores) -> FloatVolume:
+    """Give the greatest softmax in percent on the network's grid, plane by plane."""
+    seen = scores.seen
+    percent: FloatVolume = np.zeros(seen.shape, np.float32)
+    for plane, in_plane, out in zip(np.moveaxis(scores.logits, 1, 0), seen, percent, strict=True):
+        out[in_plane] = 100 * best_probability(plane[:, in_plane].astype(np.float32))
+    return percent

@@ -23,10 +23,10 @@ from app.cascade.segment import (
     segment,
 )
 from app.errors import MemoryLimitError
-from app.imaging import organ_measures
+from app.imaging import organ_placement
 from app.imaging.geometry import LabelVolume
 from app.imaging.io import Source, peek, read_scan, write_label_map
-from app.imaging.organ_statistics import measure_organs
+from app.imaging.organ_statistics import measure_statistics
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
@@ -78,7 +78,7 @@ def segment_scan(
     if confidence_path is not None:
         del label_map  # makes room for an image of the same size
         with report.step("confidence"):
-            write_label_map(_confidence_of(scores, source), source, confidence_path)
+            write_label_map(confidence_map(scores, source), source, confidence_path)
     return report
 
 
@@ -183,7 +183,7 @@ def label_scan(
     report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
     if scan is not None:
         with report.step("measure"):
-            report.organs = measure_organs(scan.array, label_map, source.geometry, organs)
+            report.organs = measure_statistics(scan.array, label_map, source.geometry, organs)
     return label_map
 
 
@@ -194,10 +194,6 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
         scan, source = read_scan(scan_path)
     report.warnings += source.notes
     return scan, source
-
-
-def _confidence_of(scores: ClassScores | None, source: Source) -> LabelVolume:
-    return source.blank_label_map() if scores is None else confidence_map(scores, source)
 
 
 def _segment_abdomen(
@@ -236,8 +232,8 @@ def _check(
     organs: Collection[int] | None,
 ) -> None:
     """Compare the result with the anatomy and flag what should be looked at."""
-    coarse, spacing_mm = organ_measures.thin(label_map, source.geometry.spacing_mm)
-    measures = organ_measures.measure_organs(coarse, spacing_mm)
+    coarse, spacing_mm = organ_placement.thin(label_map, source.geometry.spacing_mm)
+    measures = organ_placement.measure_placement(coarse, spacing_mm)
     if not measures:
         report.flag("no_organs", "phase two found no organs in the located box")
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.cascade.arrangement import UNLIKELY, better_turn, deviations, misfit
 from app.cascade.norms import OrganNorm, read_norms
-from app.imaging.organ_measures import OrganMeasure
+from app.imaging.organ_placement import OrganPlacement
 from app.labels import CLASS_NAMES, ORGANS
 
 TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
@@ -22,6 +22,10 @@ LEAST_SHARE = 0.85
 
 LEAST_CONFIDENCE = 0.6
 """Mean probability of an organ's own voxels below which the network was guessing."""
+
+MANY_ODD = 4
+"""Organs odd in themselves that put the whole scan in doubt; two is the most in whole and cut
+label maps of 42 people."""
 
 _LEADS = {
     "not_found": "not found, though organs above and below were",
@@ -64,13 +68,13 @@ class Flag:
 
 
 def judge(
-    measures: Mapping[str, OrganMeasure], confidence: Mapping[str, float] | None = None
+    placements: Mapping[str, OrganPlacement], confidence: Mapping[str, float] | None = None
 ) -> list[Flag]:
     """Compare a result with the anatomy.
 
     Parameters
     ----------
-    measures : mapping of str to OrganMeasure
+    placements : mapping of str to OrganPlacement
         Organs found, in canonical orientation.
     confidence : mapping of str to float, optional
         Mean probability of each organ's own voxels, 0 to 1.
@@ -80,15 +84,15 @@ def judge(
     list of Flag
         Of the scan first, then organ by organ in the order of their values.
     """
-    flags = list(_judge_scan(measures))
-    norms, places = read_norms(), deviations(measures)
+    norms, places = read_norms(), deviations(placements)
+    flags: list[Flag] = []
     for organ in ORGANS:
-        measure = measures.get(organ.name)
-        if measure is None:
-            flags += _judge_absent(organ.name, measures)
+        placement = placements.get(organ.name)
+        if placement is None:
+            flags += _judge_absent(organ.name, placements)
             continue
         place = places.get(organ.name, (0.0, 0.0, 0.0))
-        flags += _judge_organ(organ.name, measure, norms[organ.name], place)
+        flags += _judge_organ(organ.name, placement, norms[organ.name], place)
         if confidence is not None and confidence.get(organ.name, 1.0) < LEAST_CONFIDENCE:
             flags.append(
                 Flag(
@@ -97,7 +101,8 @@ def judge(
                     text=f"mean probability {confidence[organ.name]:.2f}",
                 )
             )
-    return flags
+    of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
+    return of_the_scan + flags
 
 
 def judge_pieces(doubtful_mm3: Mapping[int, float]) -> list[Flag]:
@@ -152,11 +157,11 @@ def _as_sentence(code: str, alike: list[Flag]) -> str:
     return f"{_LEADS[code]}: {', '.join(told)}"
 
 
-def _judge_scan(measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:
-    odd = misfit(measures)
+def _judge_scan(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
+    odd = misfit(placements)
     if odd is None or odd <= UNLIKELY:
         return
-    turn = better_turn(measures)
+    turn = better_turn(placements)
     if turn is not None:
         yield Flag(
             code=turn,
@@ -172,41 +177,58 @@ def _judge_scan(measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:
     )
 
 
-def _judge_absent(name: str, measures: Mapping[str, OrganMeasure]) -> Iterator[Flag]:
+def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
+    """Doubt the whole scan where many of the organs found are odd, each in its own way.
+
+    Absent organs do not count: they may not have been asked for.
+    """
+    odd = {flag.organ for flag in flags if flag.code not in _SAID_ALREADY}
+    if len(odd) >= MANY_ODD:
+        yield Flag(
+            code="many_odd_organs",
+            organ=None,
+            text=f"{len(odd)} organs are odd in size, pieces, place or certainty; the scan may be "
+            "mirrored or turned against its header, or unlike those the networks know",
+        )
+
+
+def _judge_absent(name: str, placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
     """Flag a missing organ where the scan goes beyond what surrounds it."""
-    if name in _MAY_BE_ABSENT or len(measures) < _LEAST_NEIGHBORS:
+    if name in _MAY_BE_ABSENT or len(placements) < _LEAST_NEIGHBORS:
         return
     norms = read_norms()
     height = norms[name].center_mm[0]
-    whole = [norms[one].center_mm[0] for one, measure in measures.items() if not measure.cut[0]]
+    whole = [
+        norms[one].center_mm[0] for one, placement in placements.items() if not placement.cut[0]
+    ]
     if whole and min(whole) <= height <= max(whole):
         yield Flag(code="not_found", organ=name, text="though organs above and below were")
 
 
 def _judge_organ(
-    name: str, measure: OrganMeasure, norm: OrganNorm, place: tuple[float, float, float]
+    name: str, placement: OrganPlacement, norm: OrganNorm, place: tuple[float, float, float]
 ) -> Iterator[Flag]:
-    cut = measure.cut[1] or measure.cut[2] or (measure.cut[0] and name not in TUBES)
+    cut = placement.cut[1] or placement.cut[2] or (placement.cut[0] and name not in TUBES)
     least_ml, most_ml = norm.low_ml / VOLUME_ROOM, norm.high_ml * VOLUME_ROOM
     if cut:
         yield Flag(code="cut_by_field_of_view", organ=name, text="reaches the edge of the scan")
-    if measure.volume_ml < least_ml and not any(measure.cut):
+    if placement.volume_ml < least_ml and not any(placement.cut):
         yield Flag(
             code="volume_low",
             organ=name,
-            text=f"{measure.volume_ml:.1f} ml, usually at least {least_ml:.1f}",
+            text=f"{placement.volume_ml:.1f} ml, usually at least {least_ml:.1f}",
         )
-    if measure.volume_ml > most_ml:
+    if placement.volume_ml > most_ml:
         yield Flag(
             code="volume_high",
             organ=name,
-            text=f"{measure.volume_ml:.0f} ml, usually at most {most_ml:.0f}",
+            text=f"{placement.volume_ml:.0f} ml, usually at most {most_ml:.0f}",
         )
-    if measure.largest_share < LEAST_SHARE and not any(measure.cut):
+    if placement.largest_share < LEAST_SHARE and not any(placement.cut):
         yield Flag(
             code="fragmented",
             organ=name,
-            text=f"the largest piece holds {100 * measure.largest_share:.0f} %",
+            text=f"the largest piece holds {100 * placement.largest_share:.0f} %",
         )
     farthest = max(abs(along) for along in place)
     if farthest > FAR_AWAY:

@@ -100,7 +100,7 @@ class Extras:
         self.dicom: Path | None = arguments.dicom
         self.fast: bool = arguments.fast
         self.organs = None if arguments.organs is None else values_of(arguments.organs)
-        _check(arguments)
+        self._check(arguments)
         self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
         self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
@@ -109,6 +109,27 @@ class Extras:
     def formats_beside(self) -> bool:
         """Whether the label map is wanted in further formats."""
         return set(self.formats) != {"nifti"}
+
+    def _check(self, arguments: argparse.Namespace) -> None:
+        """Refuse what there is not, and what does not go together."""
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown:
+            raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
+        labels_wanted = arguments.organs or arguments.statistics or self.formats_beside
+        pictures_wanted = arguments.confidence or arguments.preview
+        if arguments.boxes_only and (labels_wanted or pictures_wanted or arguments.fast):
+            raise UsageError(
+                "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
+                "--statistics, --confidence, --fast and --preview"
+            )
+        if "dicom-seg" in self.formats and importlib.util.find_spec("highdicom") is None:
+            raise UsageError(
+                "--formats dicom-seg: needs the package highdicom, which is not installed here "
+                "(the container image leaves it out); install requirements/run.txt and run it "
+                "from there"
+            )
+        if arguments.dicom is not None and not arguments.dicom.is_dir():
+            raise UsageError(f"--dicom {arguments.dicom}: no such folder")
 
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
@@ -187,24 +208,3 @@ def _flags_of(report: "CaseReport") -> dict[str, list[str]]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuse what there is not, and what does not go together."""
-    unknown = [name for name in arguments.formats if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
-    labels_wanted = arguments.organs or arguments.statistics or set(arguments.formats) != {"nifti"}
-    pictures_wanted = arguments.confidence or arguments.preview
-    if arguments.boxes_only and (labels_wanted or pictures_wanted or arguments.fast):
-        raise UsageError(
-            "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
-            "--statistics, --confidence, --fast and --preview"
-        )
-    if "dicom-seg" in arguments.formats and importlib.util.find_spec("highdicom") is None:
-        raise UsageError(
-            "--formats dicom-seg: needs the package highdicom, which is not installed here (the "
-            "container image leaves it out); install requirements/run.txt and run it from there"
-        )
-    if arguments.dicom is not None and not arguments.dicom.is_dir():
-        raise UsageError(f"--dicom {arguments.dicom}: no such folder")

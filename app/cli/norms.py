@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from app.cascade.norms import OrganNorm
-    from app.imaging.organ_measures import OrganMeasure
+    from app.imaging.organ_placement import OrganPlacement
 
 HELP = "measure what is usual for each organ, for the self-checks"
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from app.cascade.norms import NORMS_PATH, to_json
     from app.errors import UsageError
     from app.imaging.io import read_scan
-    from app.imaging.organ_measures import measure_organs, thin
+    from app.imaging.organ_placement import measure_placement, thin
 
     files = sorted(arguments.anatomies.glob("*.nii*"))
     if not files:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     for file in files:
         labels, _ = read_scan(file)
         people.append(
-            measure_organs(*thin(labels.array.astype("uint8"), labels.geometry.spacing_mm))
+            measure_placement(*thin(labels.array.astype("uint8"), labels.geometry.spacing_mm))
         )
     norms = fit_norms(people)
     (arguments.output or NORMS_PATH).write_text(to_json(norms, len(people)), encoding="utf-8")
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def fit_norms(people: "Sequence[dict[str, OrganMeasure]]") -> "dict[str, OrganNorm]":
+def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, OrganNorm]":
     """Find what is usual for each organ.
 
     Places are known up to a shift of the whole body, so usual places and each
@@ -70,7 +70,7 @@ def fit_norms(people: "Sequence[dict[str, OrganMeasure]]") -> "dict[str, OrganNo
 
     Parameters
     ----------
-    people : sequence of dicts of str to OrganMeasure
+    people : sequence of dicts of str to OrganPlacement
         Organs of each person, in canonical orientation.
 
     Returns
@@ -107,14 +107,14 @@ def fit_norms(people: "Sequence[dict[str, OrganMeasure]]") -> "dict[str, OrganNo
     return norms
 
 
-def _place(measure: "OrganMeasure | None") -> list[float]:
+def _place(placement: "OrganPlacement | None") -> list[float]:
     """Give an organ's center, with NaN where it says nothing."""
     nowhere = float("nan")
-    if measure is None or measure.volume_ml < _LEAST_ML:
+    if placement is None or placement.volume_ml < _LEAST_ML:
         return [nowhere] * 3
     return [
         nowhere if cut else center
-        for center, cut in zip(measure.center_mm, measure.cut, strict=True)
+        for center, cut in zip(placement.center_mm, placement.cut, strict=True)
     ]
 
 

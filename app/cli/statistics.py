@@ -105,11 +105,11 @@ def measure_pair(scan_path: Path, label_path: Path) -> "list[OrganStatistics]":
     """
     from app.imaging.io import read_scan
     from app.imaging.label_maps import grid_difference, read_label_map
-    from app.imaging.organ_statistics import measure_organs
+    from app.imaging.organ_statistics import measure_statistics
 
     label_map = read_label_map(label_path)
     scan, source = read_scan(scan_path)
     difference = grid_difference(source.geometry, label_map.source.geometry)
     if difference:
         raise InputError(f"{label_path}: not on the grid of its scan {scan_path}: {difference}")
-    return measure_organs(scan.array, label_map.in_lps, source.geometry)
+    return measure_statistics(scan.array, label_map.in_lps, source.geometry)

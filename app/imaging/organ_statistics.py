@@ -47,7 +47,7 @@ class OrganStatistics:
     edges: tuple[str, ...]
 
 
-def measure_organs(
+def measure_statistics(
     scan: ScanVolume,
     labels: LabelVolume,
     geometry: Geometry,

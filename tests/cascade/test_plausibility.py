@@ -5,13 +5,13 @@ import pytest
 
 from app.cascade.norms import read_norms
 from app.cascade.plausibility import _LEADS, as_sentences, judge, judge_pieces
-from app.imaging.organ_measures import OrganMeasure
+from app.imaging.organ_placement import OrganPlacement
 
 
 @pytest.fixture
 def usual():
     return {
-        name: OrganMeasure(
+        name: OrganPlacement(
             volume_ml=(norm.low_ml + norm.high_ml) / 2,
             center_mm=norm.center_mm,
             cut=(False, False, False),
@@ -25,8 +25,8 @@ def codes(flags):
     return [(flag.code, flag.organ) for flag in flags]
 
 
-def changed(measures, organ, **fields):
-    return measures | {organ: replace(measures[organ], **fields)}
+def changed(placements, organ, **fields):
+    return placements | {organ: replace(placements[organ], **fields)}
 
 
 def test_usual_organs_raise_no_flag(usual):
@@ -49,8 +49,10 @@ def test_one_odd_organ_is_named(usual, organ, fields, code):
 
 
 def test_organ_that_the_scan_cuts_may_be_small_and_in_pieces(usual):
-    measures = changed(usual, "liver", volume_ml=90.0, largest_share=0.5, cut=(True, False, False))
-    assert codes(judge(measures)) == [("cut_by_field_of_view", "liver")]
+    placements = changed(
+        usual, "liver", volume_ml=90.0, largest_share=0.5, cut=(True, False, False)
+    )
+    assert codes(judge(placements)) == [("cut_by_field_of_view", "liver")]
 
 
 def test_vessels_may_leave_the_scan_along_the_body_but_not_sideways(usual):
@@ -75,6 +77,24 @@ def test_a_piece_that_was_taken_back_is_told_with_its_size():
     ]
 
 
+def test_four_odd_organs_put_the_scan_in_doubt_and_three_do_not(usual):
+    three = changed(usual, "spleen", volume_ml=20.0, largest_share=0.5)
+    three = changed(three, "liver", volume_ml=290.0)
+    three = changed(three, "stomach", largest_share=0.6)
+    three = changed(three, "right_kidney", cut=(True, False, False))  # says how the scan lies
+    assert "many_odd_organs" not in dict(codes(judge(three)))
+    unsure = dict.fromkeys(usual, 0.9) | {"duodenum": 0.5}
+    assert codes(judge(three, unsure))[0] == ("many_odd_organs", None)
+
+
+def test_absent_organs_put_the_scan_in_no_doubt_for_they_may_not_be_wanted(usual):
+    names = ("esophagus", "liver", "duodenum", "left_kidney", "right_kidney")
+    wanted = {name: usual[name] for name in names}
+    found = codes(judge(wanted))
+    assert len([code for code, _ in found if code == "not_found"]) >= 4
+    assert "many_odd_organs" not in dict(found)
+
+
 def test_missing_organ_is_flagged_where_others_surround_it(usual):
     del usual["pancreas"], usual["gallbladder"]  # gallbladders are often taken out
     assert codes(judge(usual)) == [("not_found", "pancreas")]
@@ -82,9 +102,9 @@ def test_missing_organ_is_flagged_where_others_surround_it(usual):
 
 def test_organ_beyond_the_scan_is_not_missed(usual):
     lower = {
-        name: replace(measure, cut=(name == "liver", False, False))
-        for name, measure in usual.items()
-        if measure.center_mm[0] < 29
+        name: replace(placement, cut=(name == "liver", False, False))
+        for name, placement in usual.items()
+        if placement.center_mm[0] < 29
     }
     assert not [flag for flag in judge(lower) if flag.code == "not_found"]
 
@@ -95,11 +115,11 @@ def test_organ_beyond_the_scan_is_not_missed(usual):
 def test_turned_body_is_flagged_by_name(usual, axes, code):
     signs = np.ones(3)
     signs[list(axes)] = -1
-    measures = {
-        name: replace(measure, center_mm=tuple((signs * measure.center_mm).tolist()))
-        for name, measure in usual.items()
+    placements = {
+        name: replace(placement, center_mm=tuple((signs * placement.center_mm).tolist()))
+        for name, placement in usual.items()
     }
-    found = [flag.code for flag in judge(measures) if flag.organ is None]
+    found = [flag.code for flag in judge(placements) if flag.organ is None]
     assert found == [code, "unlikely_arrangement"]
 
 
@@ -113,10 +133,10 @@ def test_flags_of_one_kind_make_one_sentence(usual):
 
 def test_what_is_the_same_of_all_organs_is_said_once(usual):
     cut = dict.fromkeys(("liver", "left_kidney"), {"cut": (True, False, False)})
-    measures = usual
+    placements = usual
     for organ, fields in cut.items():
-        measures = changed(measures, organ, **fields)
-    assert as_sentences(judge(measures)) == ["reaching the edge of the scan: liver, left kidney"]
+        placements = changed(placements, organ, **fields)
+    assert as_sentences(judge(placements)) == ["reaching the edge of the scan: liver, left kidney"]
 
 
 def test_every_flag_has_its_words(usual):

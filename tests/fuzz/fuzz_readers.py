@@ -316,11 +316,14 @@ def main():
     """Read the command line, fuzz, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="go on from this number")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="NUMBER")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
-    numbers = range(arguments.runs) if arguments.only is None else [arguments.only]
+    numbers = range(arguments.first, arguments.runs)
+    if arguments.only is not None:
+        numbers = [arguments.only]
     started = time.perf_counter()
     tally, findings = fuzz(numbers, arguments.seed, arguments.keep)
     outcomes = sorted({outcome for _, outcome in tally})

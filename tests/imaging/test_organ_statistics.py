@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from app.imaging.geometry import Geometry
-from app.imaging.organ_statistics import measure_organs
+from app.imaging.organ_statistics import measure_statistics
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.labels import ORGANS
 
@@ -14,7 +14,7 @@ LIVER, SPLEEN, LEFT_KIDNEY = 1, 3, 13
 
 
 def measured(scan, labels, **options):
-    return {found.value: found for found in measure_organs(scan, labels, GEOMETRY, **options)}
+    return {found.value: found for found in measure_statistics(scan, labels, GEOMETRY, **options)}
 
 
 def test_volume_hu_extent_and_edges_are_those_of_the_organs_own_voxels():
@@ -69,7 +69,7 @@ def test_values_that_stand_for_no_organ_are_passed_over():
 def test_slices_add_up_to_what_the_whole_volume_gives(labels, scan, turned):
     labels, scan = labels[turned], scan[turned]
     volumes_ml = organ_volumes_ml(labels, GEOMETRY)
-    for organ in measure_organs(scan, labels, GEOMETRY):
+    for organ in measure_statistics(scan, labels, GEOMETRY):
         mask = labels == organ.value
         assert organ.volume_ml == pytest.approx(volumes_ml[organ.organ])
         if not mask.any():

@@ -5,7 +5,7 @@ import pytest
 
 from app.errors import InputError
 from app.imaging.geometry import Geometry
-from app.imaging.organ_statistics import measure_organs
+from app.imaging.organ_statistics import measure_statistics
 from app.outputs.organ_table import OrganTable
 
 GEOMETRY = Geometry(shape=(4, 5, 6), spacing_mm=(5.0, 2.0, 3.0))
@@ -16,7 +16,7 @@ def measured():
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[0:2, 1:4, 2] = LIVER
     labels[:, 2, 3] = AORTA
-    return measure_organs(np.full((4, 5, 6), 40, np.int16), labels, GEOMETRY)
+    return measure_statistics(np.full((4, 5, 6), 40, np.int16), labels, GEOMETRY)
 
 
 def rows_of(path):

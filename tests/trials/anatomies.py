@@ -12,7 +12,7 @@ import numpy as np
 from app.cascade.arrangement import TURNS, better_turn
 from app.cascade.plausibility import judge
 from app.imaging.io import read_scan
-from app.imaging.organ_measures import measure_organs, thin
+from app.imaging.organ_placement import measure_placement, thin
 
 
 def main():
@@ -32,10 +32,10 @@ def main():
             for turn, flips in {"right": (False,) * 3, **TURNS}.items():
                 axes = [axis for axis, flip in enumerate(flips) if flip]
                 part = np.flip(labels[first : first + num], axes)
-                measures = measure_organs(part, spacing_mm)
-                flags = judge(measures)
+                placements = measure_placement(part, spacing_mm)
+                flags = judge(placements)
                 odd = any(flag.code == "unlikely_arrangement" for flag in flags)
-                named = odd and better_turn(measures) == turn
+                named = odd and better_turn(placements) == turn
                 told.setdefault((length_mm, turn), []).append((odd, named))
                 if length_mm == 1000 and turn == "right":
                     organ_flags += [flag.code for flag in flags if flag.organ]

@@ -23,7 +23,7 @@ from app.synthesis.appearance import draw_appearance, render
 from app.synthesis.bank import read_body
 from app.synthesis.phantom import make_phantom
 
-SCAN_CODES = {*TURNS, "unlikely_arrangement", "no_abdomen", "no_organs"}
+SCAN_CODES = {*TURNS, "unlikely_arrangement", "many_odd_organs", "no_abdomen", "no_organs"}
 # Coarse and quick: the networks work at 3 mm and more.
 PHANTOM_SHAPE, PHANTOM_SPACING_MM = (90, 110, 130), (4.0, 3.2, 3.2)
 TURNED = {"right": (False, False, False), **TURNS}
@@ -70,10 +70,12 @@ def main():
     parser.add_argument("--bodies", type=int, default=12)
     parser.add_argument("--turns", nargs="+", choices=TURNED, default=list(TURNED))
     parser.add_argument("--work", type=Path, required=True, help="folder to fill")
+    parser.add_argument("--predict", nargs="*", default=[], help="further options, such as -- -v")
     options = parser.parse_args()
     write_turned(options, options.work / "scans")
     command = [sys.executable, "-m", "app", "predict", "--threads", "1", "--resume"]
     command += ["--input", str(options.work / "scans"), "--output", str(options.work / "labels")]
+    command += options.predict
     subprocess.run(command, check=False)
     report(json.loads((options.work / "labels" / "run.json").read_text())["cases"])
 

@@ -17,7 +17,7 @@ LEAST_CONTACT_MM2 = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrganMeasure:
+class OrganPlacement:
     """What one organ of a label map looks like.
 
     Parameters
@@ -60,7 +60,7 @@ def thin(labels: LabelVolume, spacing_mm: SpacingZYX) -> tuple[LabelVolume, Spac
     return labels[:: every[0], :: every[1], :: every[2]], (z, y, x)
 
 
-def measure_organs(labels: LabelVolume, spacing_mm: SpacingZYX) -> dict[str, OrganMeasure]:
+def measure_placement(labels: LabelVolume, spacing_mm: SpacingZYX) -> dict[str, OrganPlacement]:
     """Measure every organ that a label map shows.
 
     Parameters
@@ -72,10 +72,10 @@ def measure_organs(labels: LabelVolume, spacing_mm: SpacingZYX) -> dict[str, Org
 
     Returns
     -------
-    dict of str to OrganMeasure
+    dict of str to OrganPlacement
         By organ name; absent organs are left out.
     """
-    measures: dict[str, OrganMeasure] = {}
+    measures: dict[str, OrganPlacement] = {}
     for value, where in enumerate(ndimage.find_objects(labels), start=1):
         if where is None:
             continue
@@ -93,7 +93,7 @@ def measure_organs(labels: LabelVolume, spacing_mm: SpacingZYX) -> dict[str, Org
                 start, ndimage.center_of_mass(mask), spacing_mm, strict=True
             )
         )
-        measures[CLASS_NAMES[value]] = OrganMeasure(
+        measures[CLASS_NAMES[value]] = OrganPlacement(
             volume_ml=volume_mm3 / 1000,
             center_mm=(z, y, x),
             cut=_cut(mask, at_end, spacing_mm),

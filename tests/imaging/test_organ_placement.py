@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.imaging.organ_measures import measure_organs, thin
+from app.imaging.organ_placement import measure_placement, thin
 
 SPACING_MM = (5.0, 3.0, 4.0)
 
@@ -17,7 +17,7 @@ def labels():
 
 
 def test_volume_center_and_pieces_of_an_organ(labels):
-    liver = measure_organs(labels, SPACING_MM)["liver"]
+    liver = measure_placement(labels, SPACING_MM)["liver"]
     assert liver.volume_ml == pytest.approx(80 * 60 / 1000)
     # Slices 2 to 5 and 9: (4 * 3.5 + 9) / 5 = 4.6; rows 3 to 6, columns 4 to 7.
     assert liver.center_mm == pytest.approx((4.6 * 5, 4.5 * 3, 5.5 * 4))
@@ -26,18 +26,18 @@ def test_volume_center_and_pieces_of_an_organ(labels):
 
 
 def test_organ_at_a_face_is_cut_along_that_axis_only(labels):
-    assert measure_organs(labels, SPACING_MM)["spleen"].cut == (False, False, True)
+    assert measure_placement(labels, SPACING_MM)["spleen"].cut == (False, False, True)
 
 
 def test_touch_of_a_face_by_a_voxel_is_no_cut():
     labels = np.zeros((9, 10, 11), np.uint8)
     labels[0, 5, 5] = labels[1:4, 4:7, 4:7] = 1  # 3 x 4 mm on the face are below 50 mm2
-    assert measure_organs(labels, SPACING_MM)["liver"].cut == (False, False, False)
+    assert measure_placement(labels, SPACING_MM)["liver"].cut == (False, False, False)
 
 
 def test_absent_organs_are_left_out(labels):
-    assert set(measure_organs(labels, SPACING_MM)) == {"liver", "spleen"}
-    assert measure_organs(np.zeros((4, 5, 6), np.uint8), SPACING_MM) == {}
+    assert set(measure_placement(labels, SPACING_MM)) == {"liver", "spleen"}
+    assert measure_placement(np.zeros((4, 5, 6), np.uint8), SPACING_MM) == {}
 
 
 def test_thinning_keeps_places_and_never_goes_beyond_3_mm():
@@ -47,8 +47,8 @@ def test_thinning_keeps_places_and_never_goes_beyond_3_mm():
     assert spacing_mm == pytest.approx((5.0, 2.8, 3.0))
     assert coarse.shape == (10, 15, 20)
     (fine, thinned) = (
-        measure_organs(labels, (5.0, 0.7, 1.5))["liver"],
-        measure_organs(coarse, spacing_mm)["liver"],
+        measure_placement(labels, (5.0, 0.7, 1.5))["liver"],
+        measure_placement(coarse, spacing_mm)["liver"],
     )
     assert thinned.center_mm == pytest.approx(fine.center_mm, abs=3.0)
     assert thinned.volume_ml == pytest.approx(fine.volume_ml, rel=0.1)
