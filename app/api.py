@@ -8,9 +8,9 @@ The networks are opened on the first call and kept. :class:`Segmenter` opens oth
 the same with other settings.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
 
@@ -142,22 +142,22 @@ class Segmenter:
             if spacing_mm is not None:
                 raise UsageError("spacing_mm: a SimpleITK image has its own; leave it out")
             scan, source = adopt_image(image)
+            as_given: Callable[[LabelVolume], Any] = partial(as_image, source=source, image=image)
         else:
             array = np.asarray(image)
             scan, source = adopt_array(array, _geometry(array, spacing_mm, origin_mm, direction))
+            as_given = partial(as_array, source=source)
         cascade = hurried(self._cascade) if fast else self._cascade
         values = None if organs is None else values_of(organs)
-        maps, report = _segment(
-            scan, source, cascade, values, statistics=statistics, confidence=confidence
+        return _segment(
+            scan,
+            source,
+            cascade,
+            values,
+            as_given,
+            statistics=statistics,
+            confidence=confidence,
         )
-        as_given = [
-            as_image(one, source, image) if isinstance(image, sitk.Image) else as_array(one, source)
-            for one in maps
-        ]
-        found = Segmentation(as_given[0], report)
-        if confidence:
-            found.confidence = as_given[1]
-        return found
 
 
 @overload
@@ -236,22 +236,26 @@ def _segment(
     source: Source,
     cascade: Cascade,
     organs: frozenset[int] | None,
+    as_given: Callable[[LabelVolume], Labels],
     *,
     statistics: bool,
     confidence: bool,
-) -> tuple[list[LabelVolume], CaseReport]:
-    """Do in memory what ``segment_scan`` does from file to file; confidence follows the labels."""
+) -> Segmentation[Labels]:
+    """Do in memory what ``segment_scan`` does from file to file."""
     reset_process_peak()
     report = CaseReport(observer=cascade.observer)
-    # The scan's owner keeps it, and the label map stays beside the map of confidence.
-    cascade = replace(cascade, keeps_scan=True, keeps_labels=confidence)
+    # The scan's owner keeps it, and each result is copied into an image.
+    cascade = replace(cascade, keeps_scan=True, num_copies=2 if confidence else 1)
     report.note_plan(cascade.plan(source.header))
     scores = score_scan(scan, source, cascade, report)
-    maps = [label_scan(scores, source, report, organs=organs, scan=scan if statistics else None)]
+    measured_scan = scan if statistics else None
+    found = Segmentation(
+        as_given(label_scan(scores, source, report, organs=organs, scan=measured_scan)), report
+    )
     if confidence:
         with report.step("confidence"):
-            maps.append(confidence_map(scores, source))
-    return maps, report
+            found.confidence = as_given(confidence_map(scores, source))
+    return found
 
 
 def _geometry(

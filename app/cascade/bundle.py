@@ -66,7 +66,7 @@ class Cascade:
         Scans that need more are refused.
     second_look : bool
         Whether phase two looks on beyond a box that cuts an organ.
-    keeps_scan, keeps_labels, writes_more : bool
+    keeps_scan, num_copies, writes_more
         What else memory is planned for; see :func:`plan_memory`.
     observer : Observer
         Told how far a scan has come.
@@ -77,7 +77,7 @@ class Cascade:
     memory_limit_bytes: int
     second_look: bool = True
     keeps_scan: bool = False
-    keeps_labels: bool = False
+    num_copies: int = 0
     writes_more: bool = False
     observer: Observer = nobody
 
@@ -96,7 +96,7 @@ class Cascade:
             limit_bytes=self.memory_limit_bytes,
             region_mm=region_mm,
             keeps_scan=self.keeps_scan,
-            keeps_labels=self.keeps_labels,
+            num_copies=self.num_copies,
             writes_more=self.writes_more,
         )
 

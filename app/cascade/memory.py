@@ -251,7 +251,7 @@ def plan_memory(
     limit_bytes: int,
     region_mm: SpacingZYX | None = None,
     keeps_scan: bool = False,
-    keeps_labels: bool = False,
+    num_copies: int = 0,
     writes_more: bool = False,
 ) -> MemoryPlan:
     """Estimate what a scan needs, from its header alone.
@@ -268,8 +268,8 @@ def plan_memory(
         Size of the located box, once it is known; a large one by default.
     keeps_scan : bool
         Whether the scan stays in memory until its organs have been measured.
-    keeps_labels : bool
-        Whether the label map stays in memory beside the map of confidence.
+    num_copies : int
+        Images of the label map's kind and size that stay in memory beside it.
     writes_more : bool
         Whether pictures or further formats are made of the finished label map.
 
@@ -287,8 +287,7 @@ def plan_memory(
     voxels = math.prod(header.geometry.shape)
     if keeps_scan:
         steps["restore"] += HU_BYTES * voxels
-    if keeps_labels:
-        steps["restore"] += voxels
+    steps["restore"] += num_copies * voxels
     if writes_more:
         # Scan and label map are read once more.
         steps["outputs"] = (HU_BYTES + 1) * voxels + OUTPUTS_BYTES

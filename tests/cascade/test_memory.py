@@ -187,8 +187,8 @@ def test_scan_that_is_measured_stays_and_outputs_need_it_once_more():
     plain = plan(scan_header)
     measured = plan(scan_header, keeps_scan=True)
     assert measured.steps["restore"] - plain.steps["restore"] == 2 * voxels
-    beside_confidence = plan(scan_header, keeps_labels=True)
-    assert beside_confidence.steps["restore"] - plain.steps["restore"] == voxels
+    with_copies = plan(scan_header, num_copies=2)
+    assert with_copies.steps["restore"] - plain.steps["restore"] == 2 * voxels
     assert "outputs" not in plain.steps
     assert plan(scan_header, writes_more=True).steps["outputs"] > PROGRAM_BYTES + 3 * voxels
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dicom_series import write_series
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
+from app.cascade.memory import MIB, OUTPUTS_BYTES
 from app.errors import InputError, UnreadableScanError, UnsupportedScanError
 from app.imaging.label_maps import read_label_map
 from app.labels import ORGANS
@@ -200,3 +202,36 @@ def test_real_scan_as_a_series_gives_a_valid_segmentation_equal_to_its_labels(tm
     found = frames_on(files, tmp_path / "x.seg.dcm")
     assert np.unique(found).size == 10  # nine organs cross these slices
     assert np.array_equal(found, sitk.GetArrayFromImage(labels))
+
+
+GROWTH_OF_A_SEGMENTATION = """
+import sys
+from pathlib import Path
+from app.cascade.memory import MIB, process_peak, reset_process_peak
+from app.outputs.formats import write_formats
+
+reset_process_peak()
+before = process_peak()
+write_formats(Path(sys.argv[1]), "a", ["dicom-seg"], Path(sys.argv[2]).iterdir())
+print((process_peak() - before) / MIB)
+"""
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not reset peaks"
+)
+def test_memory_is_what_outputs_are_planned_with(tmp_path):
+    shape = (30, 512, 512)  # every organ in every slice, which takes the most
+    array = np.broadcast_to(np.arange(512, dtype=np.uint8) // 40, shape).copy()
+    files = write_series(tmp_path / "series", np.zeros(shape, np.int16), spacing_mm=SPACING_MM)
+    label_map_of(files, array, tmp_path / "a.nii.gz")
+    command = [sys.executable, "-c", GROWTH_OF_A_SEGMENTATION]
+    finished = subprocess.run(
+        [*command, str(tmp_path / "a.nii.gz"), str(tmp_path / "series")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert (tmp_path / "a.seg.dcm").stat().st_size > 1_000_000
+    assert 0 < float(finished.stdout) * MIB < OUTPUTS_BYTES + 3 * array.size

@@ -14,6 +14,9 @@ from app.cascade.plausibility import judge
 from app.imaging.io import read_scan
 from app.imaging.organ_placement import measure_placement, thin
 
+# Said of an organ, but telling how the scan lies.
+OF_THE_SCAN = {"cut_by_field_of_view", "not_found"}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +24,7 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="take every n-th label map")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    told = {}
+    told, num_odd = {}, {}
     organ_flags = []
     for path in sorted(options.anatomies.glob("*.nii*"))[:: options.every]:
         volume, _ = read_scan(path)
@@ -37,6 +40,9 @@ def main():
                 odd = any(flag.code == "unlikely_arrangement" for flag in flags)
                 named = odd and better_turn(placements) == turn
                 told.setdefault((length_mm, turn), []).append((odd, named))
+                if turn == "right":
+                    odd_organs = {flag.organ for flag in flags if flag.code not in OF_THE_SCAN}
+                    num_odd.setdefault(length_mm, []).append(len(odd_organs - {None}))
                 if length_mm == 1000 and turn == "right":
                     organ_flags += [flag.code for flag in flags if flag.organ]
                     if odd:
@@ -44,6 +50,8 @@ def main():
     for (length_mm, turn), rows in told.items():
         odd, named = np.mean(rows, axis=0) * 100
         print(f"{length_mm:5d} mm {turn:14s} {odd:5.1f} % flagged, {named:5.1f} % by name")
+    for length_mm, nums in num_odd.items():
+        print(f"{length_mm:5d} mm as they are: at most {max(nums)} organs odd in themselves")
     for code in sorted(set(organ_flags)):
         print(f"whole, as they are: {organ_flags.count(code)} x {code}")
 
