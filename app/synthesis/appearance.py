@@ -55,7 +55,19 @@ _FATTY_LIVER_SHARE, _DRINK_SHARE, _SHARP_SHARE, _STREAK_SHARE = 0.15, 0.12, 0.3,
 
 _NO_FAT_SHARE, _FATTY_PANCREAS_SHARE, _FAINT_SHARE = 0.1, 0.2, 0.4
 """How many scans show fat that is hardly darker than the organs, as in thin or swollen patients;
-a fatty pancreas; and how many unenhanced ones stay close to the textbook, organs alike."""
+a fatty pancreas; and how many unenhanced ones show hardly a difference between soft tissues."""
+
+_ALIKE_UNENHANCED = (
+    Tissue.RIGHT_KIDNEY,
+    Tissue.RIGHT_KIDNEY_MEDULLA,
+    Tissue.PANCREAS,
+    Tissue.STOMACH,
+    Tissue.DUODENUM,
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_FLUID,
+    Tissue.MUSCLE,
+)
+"""Tissues that are told apart by place and shape alone there; others follow a leader of theirs."""
 
 _COARSE_SHARE = 0.3
 """How many scans were resampled to wide voxels before anyone saw them."""
@@ -145,8 +157,6 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         raise UsageError(f"phase {phase!r} is none of {', '.join(PHASES)}")
     arterial, portal, late = _bolus(rng, phase)
     extra_spread = rng.uniform(0.0, 12.0)
-    if phase == "none" and rng.random() < _FAINT_SHARE:
-        extra_spread = 0.0
     texture_gain = rng.uniform(0.4, 1.8)
     hu = np.zeros(256, np.float32)
     texture = np.zeros(256, np.float32)
@@ -156,6 +166,9 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         hu[tissue] = density.hu + added * rng.uniform(0.8, 1.2)
         hu[tissue] += rng.normal(0.0, np.hypot(density.spread_hu, extra))
         texture[tissue] = density.texture_hu * texture_gain
+    if phase == "none" and rng.random() < _FAINT_SHARE:
+        alike = list(_ALIKE_UNENHANCED)
+        hu[alike] = 0.7 * hu[alike].mean() + 0.3 * hu[alike]
     for leader, follower in _SAME_BLOOD_SUPPLY:
         hu[follower] = hu[leader] + rng.normal(0.0, 3.0)
     hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
@@ -174,7 +187,7 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         blur_mm=rng.uniform(0.4, 1.2),
         slice_mm=float(rng.choice((1.0, 1.25, 2.0, 2.5, 3.0, 5.0))),
         noise_hu=rng.gamma(2.0, 10.0),
-        noise_mm=rng.uniform(0.2, 1.2),
+        noise_mm=rng.uniform(0.15, 0.8),
         shading_hu=rng.uniform(0.0, 6.0),
         sharpness=rng.uniform(0.2, 1.5) if rng.random() < _SHARP_SHARE else 0.0,
         streak_hu=rng.uniform(3.0, 25.0) if rng.random() < _STREAK_SHARE else 0.0,

@@ -19,7 +19,10 @@ _BOWEL = (
     Tissue.COLON_WALL,
     Tissue.STOOL,
     Tissue.BOWEL_FLUID,
+    Tissue.FOOD,
+    Tissue.ORAL_CONTRAST,
 )
+"""Food and contrast agent lie in the stomach, too, which is filled after the bowel."""
 
 BESIDE_BOWEL = (
     Tissue.RIGHT_KIDNEY,
@@ -152,7 +155,7 @@ def add_wide_colon(scene: Scene) -> None:
 def pack_loops(scene: Scene) -> None:
     """Pack loops of small bowel against an organ: collapsed, feathery or full of fluid."""
     organ = scene.where((scene.rng.choice(BESIDE_BOWEL),))
-    room = (scene.tissues == Tissue.MESENTERY) & (scene.crowding(organ, 120.0) > 0)
+    room = (scene.tissues == Tissue.MESENTERY) & (scene.crowding(organ, 60.0) > 0)
     if not room.any():
         return
     radius_mm = scene.rng.uniform(8.0, 17.0)
@@ -170,6 +173,42 @@ def pack_loops(scene: Scene) -> None:
     scene.tissues[lumen] = contents[lumen]
 
 
+def _level(scene: Scene, lumen: BoolVolume, low: float, high: float) -> float:
+    """Draw the height of a fluid level, as a row; 0 and 1 are the lumen's front and back."""
+    rows = np.flatnonzero(lumen.any((0, 2)))
+    return float(rows[0] + scene.rng.uniform(low, high) * (rows[-1] - rows[0]))
+
+
+def _narrow(scene: Scene, lumen: BoolVolume, wall: Tissue) -> BoolVolume:
+    """Close part of a hollow organ by its wall or its folds, and give what stays open."""
+    closed = np.zeros_like(lumen)
+    if scene.rng.random() < 0.35:
+        # Nearly empty: the wall is thick and the lumen small.
+        open_share = scene.crowding(lumen, scene.rng.uniform(8.0, 30.0))
+        closed = lumen & (open_share < scene.rng.uniform(0.4, 0.9))
+    elif scene.rng.random() < 0.25:
+        # Empty: the folds touch, and little but their edges shows.
+        closed = lumen & (np.abs(scene.noise(16.0)) < scene.rng.uniform(0.3, 1.2))
+    scene.turn(closed, wall)
+    return lumen & ~closed
+
+
+def _serve(scene: Scene, lumen: BoolVolume, gas: Tissue) -> None:
+    """Put a meal, contrast agent and air into a lumen full of water."""
+    row = np.arange(lumen.shape[1])[None, :, None]
+    gas_level = _level(scene, lumen, -0.3, 1.1)
+    if scene.rng.random() < 0.4:
+        scene.turn(lumen & (scene.noise(14.0) > scene.rng.uniform(-1.5, 1.5)), Tissue.FOOD)
+        if scene.rng.random() < 0.5:  # air swallowed with it
+            scene.turn(lumen & (scene.noise(6.0) > scene.rng.uniform(1.2, 2.0)), gas)
+    if scene.rng.random() < 0.12:
+        # Contrast agent is heavy: it lies below what else there is.
+        scene.turn(lumen & (row > _level(scene, lumen, -0.2, 0.9)), Tissue.ORAL_CONTRAST)
+    scene.turn(lumen & (row < gas_level), gas)
+    if scene.rng.random() < 0.2:
+        scene.turn(lumen & (scene.noise(8.0) > 1.6), gas)
+
+
 def refill_stomach(scene: Scene) -> None:
     """Give stomach and duodenum other contents: empty, water, food, gas above a level."""
     for content, gas, wall in (
@@ -177,33 +216,12 @@ def refill_stomach(scene: Scene) -> None:
         (Tissue.DUODENUM_CONTENT, Tissue.DUODENUM_GAS, Tissue.DUODENUM),
     ):
         lumen = scene.where((content, gas))
-        rows = np.flatnonzero(lumen.any((0, 2)))
-        if not len(rows) or scene.rng.random() < 0.3:
+        if not lumen.any() or scene.rng.random() < 0.3:
             continue
         if scene.rng.random() < 0.15:
             scene.turn(lumen, wall)  # collapsed
             continue
         scene.turn(lumen, content)
-        if scene.rng.random() < 0.35:
-            # Nearly empty: the wall is thick and the lumen small.
-            open_share = scene.crowding(lumen, scene.rng.uniform(8.0, 30.0))
-            scene.turn(lumen & (open_share < scene.rng.uniform(0.4, 0.9)), wall)
-            lumen &= scene.tissues == content
-        elif scene.rng.random() < 0.25:
-            # Empty: the folds touch, and little but their edges shows.
-            scene.turn(lumen & (np.abs(scene.noise(16.0)) < scene.rng.uniform(0.3, 1.2)), wall)
-            lumen &= scene.tissues == content
-        if scene.rng.random() < 0.4:
-            scene.turn(lumen & (scene.noise(14.0) > scene.rng.uniform(-1.5, 1.5)), Tissue.FOOD)
-            if scene.rng.random() < 0.5:  # air swallowed with it
-                scene.turn(lumen & (scene.noise(6.0) > scene.rng.uniform(1.2, 2.0)), gas)
-        if scene.rng.random() < 0.12:
-            # Contrast agent is heavy: what was drunk last lies below.
-            surface = rows[0] + scene.rng.uniform(-0.2, 0.9) * (rows[-1] - rows[0])
-            below = np.arange(lumen.shape[1])[None, :, None] > surface
-            scene.turn(lumen & below, Tissue.ORAL_CONTRAST)
-        level = rows[0] + scene.rng.uniform(-0.3, 1.1) * (rows[-1] - rows[0])
-        above = np.arange(lumen.shape[1])[None, :, None] < level
-        scene.turn(lumen & above, gas)
-        if scene.rng.random() < 0.2:
-            scene.turn(lumen & (scene.noise(8.0) > 1.6), gas)
+        lumen = _narrow(scene, lumen, wall)
+        if lumen.any():
+            _serve(scene, lumen, gas)

@@ -197,10 +197,10 @@ def add_limb(scene: Scene) -> None:
 VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (refill_bowel, 0.7),
     (distend_bowel, 0.5),
-    (refill_stomach, 1.0),
     (add_loops, 0.5),
     (pack_loops, 0.3),
     (add_wide_colon, 0.35),
+    (refill_stomach, 1.0),
     (add_strands, 0.6),
     (marble_muscles, 0.4),
     (add_ascites, 0.1),

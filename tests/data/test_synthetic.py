@@ -8,6 +8,7 @@ import torch
 from app.config import LOCATE, SEGMENT
 from app.data.synthetic import (
     SyntheticPatches,
+    _skin_center,
     cut_patch,
     draw_scan,
     load_body,
@@ -61,6 +62,15 @@ def test_outside_the_body_volume_lies_air(body_file):
     assert set(np.unique(patch)) == {Tissue.AIR}
 
 
+def test_a_place_on_the_skin_has_air_in_front_of_it_and_the_body_behind(body_file):
+    body = load_body(body_file)
+    for seed in range(6):
+        z, y, x = _skin_center(body, np.random.default_rng(seed)).astype(int)
+        assert body.tissues[z, y, x] != Tissue.AIR
+        assert (body.tissues[z, :y, x] == Tissue.AIR).all()
+        assert body.organ_start[0] <= z < body.organ_stop[0]
+
+
 def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
     """A shift of half a voxel between scan and labels would blur the liver's border."""
     monkeypatch.setattr("app.data.synthetic.vary", lambda *_: [])
@@ -68,7 +78,9 @@ def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
     def plain(rng):
         hu = np.full(256, -1000.0, np.float32)
         hu[ORGAN_OF_TISSUE == Tissue.LIVER] = 1000.0
-        nothing = dict.fromkeys(("noise_hu", "shading_hu", "sharpness", "streak_hu"), 0.0)
+        nothing = dict.fromkeys(
+            ("noise_hu", "shading_hu", "sharpness", "streak_hu", "pixel_mm"), 0.0
+        )
         return replace(
             draw_appearance(rng), hu=hu, texture_hu=0 * hu, blur_mm=0.1, slice_mm=1.0, **nothing
         )

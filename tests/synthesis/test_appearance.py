@@ -83,6 +83,6 @@ def test_unenhanced_bowel_is_often_as_bright_as_kidney_and_pancreas():
         alike = np.abs(drawn[:, organ] - drawn[:, Tissue.BOWEL_WALL]) < 12
         assert alike.mean() > 0.35
     fluid = drawn[:, Tissue.BOWEL_FLUID]
-    assert 5 < np.median(fluid) < 25
+    assert 0 < np.median(fluid) < 30
     # Fluid of the colon, as homogeneous as water, may be no darker than a kidney.
     assert (np.abs(fluid - drawn[:, Tissue.RIGHT_KIDNEY]) < 12).mean() > 0.2
