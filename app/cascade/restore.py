@@ -115,7 +115,8 @@ def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> dict[in
     dict of int to float
         Largest piece taken back, in mm³, of each organ that it was no small part of.
     """
-    specks, doubtful_mm3 = find_specks(coarse_labels, scores.region.spacing_mm)
+    region = scores.region
+    specks, doubtful_mm3 = find_specks(coarse_labels, region.spacing_mm, region.scan)
     columns = scores.logits[:, specks]
     columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
     scores.logits[:, specks] = columns

@@ -57,6 +57,11 @@ class Region:
         return self.located.relative_to(self.window)
 
     @property
+    def scan(self) -> Box:
+        """The whole scan in voxels of the window; it may reach beyond it."""
+        return Box(start=(0, 0, 0), stop=self.grid_shape).relative_to(self.window)
+
+    @property
     def extent_mm(self) -> SpacingZYX:
         """Size of the window, in mm."""
         (nz, ny, nx), (sz, sy, sx) = self.window.shape, self.spacing_mm

@@ -178,6 +178,7 @@ def main_region(
 def find_specks(
     labels: LabelVolume,
     spacing_mm: SpacingZYX,
+    scan: Box,
     rules: Mapping[int, PieceRule] = PIECE_RULES,
 ) -> tuple[BoolVolume, dict[int, float]]:
     """Find the voxels of a label map that belong to pieces too small to believe.
@@ -191,6 +192,8 @@ def find_specks(
         Label map on a coarse grid.
     spacing_mm : (z, y, x) floats
         Voxel spacing, in mm.
+    scan : Box
+        All that was scanned, in voxels of the label map; it may reach beyond that.
     rules : mapping of int to PieceRule
         By label value; labels without a rule are left alone.
 
@@ -213,8 +216,8 @@ def find_specks(
         strict_mm3 = max(rule.piece_mm3, rule.share * main.volume_mm3)
         small = []
         for piece in further:
-            # What an edge cuts off may hang together with the rest beyond it.
-            is_cut = _touches_edge(piece.box, where, labels.shape)
+            # What the scan cuts off may hang together with the rest beyond its edge.
+            is_cut = _reaches_edge(piece.box, where, scan)
             if piece.volume_mm3 < (lenient_mm3 if is_cut else strict_mm3):
                 small.append(piece)
         if small and small[0].volume_mm3 >= lenient_mm3:
@@ -226,11 +229,13 @@ def find_specks(
     return specks, doubtful_mm3
 
 
-def _touches_edge(box: Box, within: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    """Tell whether a box, found in a part of an array, reaches the array's edge."""
+def _reaches_edge(box: Box, within: tuple[slice, ...], scan: Box) -> bool:
+    """Tell whether a box, found in a part of an array, reaches the edge of the scan."""
     return any(
-        part.start + start == 0 or part.start + stop == size
-        for start, stop, part, size in zip(box.start, box.stop, within, shape, strict=True)
+        part.start + start <= first or part.start + stop >= last
+        for part, start, stop, first, last in zip(
+            within, box.start, box.stop, scan.start, scan.stop, strict=True
+        )
     )
 
 

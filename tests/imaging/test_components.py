@@ -1,6 +1,7 @@
 import numpy as np
 
 from app.imaging.components import PieceRule, components_of, find_specks, main_region
+from app.imaging.geometry import Box
 
 SPACING_MM = (5.0, 2.0, 1.0)  # a voxel is 10 mm³
 RULES = {"least_mm3": 100.0, "companion_mm3": 50.0, "gap_mm": 15.0}
@@ -76,8 +77,12 @@ PIECES = {
 }
 
 
-def specks_in(*parts):
-    specks, _ = find_specks(label_map(*parts), SPACING_MM, PIECES)
+BEYOND = Box(start=(-5, -5, -5), stop=(30, 20, 20))
+"""A scan that goes on beyond the label map on all sides."""
+
+
+def specks_in(*parts, scan=BEYOND):
+    specks, _ = find_specks(label_map(*parts), SPACING_MM, scan, PIECES)
     return specks
 
 
@@ -100,22 +105,24 @@ def test_a_solid_organ_is_one_piece_and_the_piece_it_loses_is_told():
     main = np.s_[0:6, 0:10, 0:10]  # 6000 mm³
     for piece, is_speck in ((np.s_[9:19, 1:6, 1:6], True), (np.s_[9:19, 1:8, 1:6], False)):
         labels = label_map((3, main), (3, piece))  # 2500 and 3500 mm³
-        specks, doubtful_mm3 = find_specks(labels, SPACING_MM, PIECES)
+        specks, doubtful_mm3 = find_specks(labels, SPACING_MM, BEYOND, PIECES)
         assert np.array_equal(specks, blocks(piece) if is_speck else blocks())
         assert doubtful_mm3 == ({3: 2500.0} if is_speck else {})
 
 
 def test_a_small_piece_taken_back_is_not_worth_telling():
     labels = label_map((3, np.s_[0:6, 0:10, 0:10]), (3, np.s_[12:15, 1:6, 1:6]))  # 12.5 %
-    specks, doubtful_mm3 = find_specks(labels, SPACING_MM, PIECES)
+    specks, doubtful_mm3 = find_specks(labels, SPACING_MM, BEYOND, PIECES)
     assert specks.sum() == 75
     assert doubtful_mm3 == {}
 
 
-def test_a_piece_of_a_solid_organ_at_the_edge_may_hang_together_beyond_it():
-    main = np.s_[0:6, 0:10, 0:10]
-    assert not specks_in((3, main), (3, np.s_[10:20, 1:6, 1:6])).any()  # up to the last slice
-    assert specks_in((3, main), (3, np.s_[17:20, 1:6, 1:6])).any()  # 12.5 %
+def test_a_piece_of_a_solid_organ_at_the_edge_of_the_scan_may_hang_together_beyond_it():
+    main, piece = np.s_[0:6, 0:10, 0:10], np.s_[10:20, 1:6, 1:6]  # up to the last slice
+    ends_there = Box(start=(-5, -5, -5), stop=(20, 20, 20))
+    assert not specks_in((3, main), (3, piece), scan=ends_there).any()
+    assert specks_in((3, main), (3, piece)).any()
+    assert specks_in((3, main), (3, np.s_[17:20, 1:6, 1:6]), scan=ends_there).any()  # 12.5 %
 
 
 def test_what_touches_an_organ_by_a_corner_is_judged_alone():
@@ -134,6 +141,6 @@ def test_organs_are_judged_each_on_its_own():
 
 
 def test_empty_label_map_has_no_specks():
-    specks, doubtful_mm3 = find_specks(label_map(), SPACING_MM)
+    specks, doubtful_mm3 = find_specks(label_map(), SPACING_MM, BEYOND)
     assert not specks.any()
     assert doubtful_mm3 == {}
