@@ -6,10 +6,11 @@ import numpy as np
 from scipy import ndimage
 
 from app.cascade.locate import Abdomen, coarse_places
+from app.cascade.restore import best_class
 from app.cascade.segment import ClassScores
-from app.imaging.components import spread
+from app.imaging.components import PIECE_RULES, find_specks, spread
 from app.imaging.crop import bounding_box, box_on_grid
-from app.imaging.geometry import BoolVolume, SpacingZYX
+from app.imaging.geometry import BoolVolume, LabelVolume, SpacingZYX
 from app.labels import CLASS_NAMES, ORGANS
 
 GROWTH_MM = 40.0
@@ -22,6 +23,8 @@ LEAST_CUT_MM2 = 50.0
 """Smaller contacts are noise."""
 
 _TUBES = {"aorta", "inferior_vena_cava", "esophagus"}
+# Of an organ that is cut little may have been seen, however small its largest piece is.
+_FURTHER_PIECES = {value: replace(rule, main_mm3=0.0) for value, rule in PIECE_RULES.items()}
 _SOLID = [organ.value for organ in ORGANS if organ.name not in _TUBES]
 
 
@@ -64,7 +67,8 @@ def find_cuts(scores: ClassScores) -> list[Cut]:
     list of Cut
         Empty if all organs are whole.
     """
-    seen, region = scores.seen, scores.region
+    region, seen = scores.region, scores.seen
+    labels = _labels_believed(scores)
     cuts = []
     for axis in range(3):
         before, beyond = region.located.start[axis], region.located.stop[axis]
@@ -73,7 +77,7 @@ def find_cuts(scores: ClassScores) -> list[Cut]:
             (True, beyond == region.grid_shape[axis]),
         ):
             ends = _ends(seen, axis, at_stop=at_stop, is_scan_end=is_scan_end)
-            cut = _cut_at(ends, scores, axis, at_stop=at_stop)
+            cut = _cut_at(ends, labels, region.spacing_mm, axis, at_stop=at_stop)
             if cut is not None:
                 cuts.append(cut)
     return cuts
@@ -125,18 +129,25 @@ def _ends(seen: BoolVolume, axis: int, *, at_stop: bool, is_scan_end: bool) -> B
     return np.moveaxis(along & ~behind, 0, axis)
 
 
-def _cut_at(ends: BoolVolume, scores: ClassScores, axis: int, *, at_stop: bool) -> Cut | None:
+def _labels_believed(scores: ClassScores) -> LabelVolume:
+    """Label the window without pieces that will be taken back: they are no reason to look on."""
+    labels = best_class(scores.logits)
+    specks, _ = find_specks(labels, scores.region.spacing_mm, scores.region.scan, _FURTHER_PIECES)
+    labels[specks] = 0
+    return labels
+
+
+def _cut_at(
+    ends: BoolVolume, labels: LabelVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool
+) -> Cut | None:
     """Look for organs among the voxels at an end."""
-    labels = scores.logits[:, ends].argmax(axis=0)
-    counts = np.bincount(labels, minlength=len(CLASS_NAMES))
-    spacing_mm = scores.region.spacing_mm
+    counts = np.bincount(labels[ends], minlength=len(CLASS_NAMES))
     voxel_mm2 = float(np.prod(spacing_mm)) / spacing_mm[axis]
     cut = [value for value in _SOLID if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
     if not cut:
         return None
-    where = np.zeros_like(ends)
-    where[ends] = np.isin(labels, cut)
     largest = max(cut, key=lambda value: int(counts[value]))
+    where: BoolVolume = ends & np.isin(labels, cut)
     return Cut(axis=axis, at_stop=at_stop, organ=CLASS_NAMES[largest], where=where)
 
 

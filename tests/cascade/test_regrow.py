@@ -64,6 +64,19 @@ def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
     assert summary(find_cuts(scores)) == [(0, False, "liver")]
 
 
+def test_a_piece_that_will_be_taken_back_is_no_reason_to_look_on():
+    scores = scores_with(2, np.s_[10:30, 5:40, 5:50])
+    scores.logits[2, 0:5, 10:24, 10:24] = 9  # 4.4 ml at the face, 3 % of the kidney
+    assert find_cuts(scores) == []
+    scores.logits[2, :, 5:40, 5:50] = 9
+    assert summary(find_cuts(scores)) == [(0, False, "right_kidney"), (0, True, "right_kidney")]
+
+
+def test_an_organ_of_which_little_was_seen_is_cut():
+    scores = scores_with(2, np.s_[0:3, 10:20, 10:20])  # 1.4 ml
+    assert summary(find_cuts(scores)) == [(0, False, "right_kidney")]
+
+
 def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
     scores = scores_with(1, np.s_[5:35, 5:40, 5:50])
     scores.patches.weights[:, 30:, 20:] = 0
