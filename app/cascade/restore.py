@@ -117,10 +117,14 @@ def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> dict[in
     """
     region = scores.region
     specks, doubtful_mm3 = find_specks(coarse_labels, region.spacing_mm, region.scan)
-    columns = scores.logits[:, specks]
-    columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
-    scores.logits[:, specks] = columns
-    coarse_labels[specks] = columns.argmax(axis=0)
+    # A piece taken back from one organ may become a speck of another, so until none is left:
+    # background, to which all falls in the end, has none.
+    while specks.any():
+        columns = scores.logits[:, specks]
+        columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
+        scores.logits[:, specks] = columns
+        coarse_labels[specks] = columns.argmax(axis=0)
+        specks, _ = find_specks(coarse_labels, region.spacing_mm, region.scan)
     return doubtful_mm3
 
 

@@ -178,6 +178,19 @@ def test_speck_goes_to_the_second_best_class():
     assert np.array_equal(best_class(scores.logits), expected)
 
 
+def test_a_speck_becomes_no_speck_of_another_organ():
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[2:10, 2:10, 2:10] = 2
+    labels[0, 0, 0] = 13
+    scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
+    scores.logits[3, 0, 0, 0], scores.logits[11, 0, 0, 0] = 4, 3  # spleen next, then stomach
+    coarse_labels = best_class(scores.logits)
+    take_back_specks(scores, coarse_labels)
+    expected = np.where(labels == 2, labels, 0)
+    assert np.array_equal(coarse_labels, expected)
+    assert np.array_equal(best_class(scores.logits), expected)
+
+
 def test_nothing_found_is_an_empty_label_map():
     labels = np.zeros((4, 5, 6), np.uint8)
     geometry = Geometry(shape=(4, 5, 6), spacing_mm=(2.0, 1.5, 1.5))
