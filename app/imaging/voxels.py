@@ -176,11 +176,10 @@ def to_int16(
     """
     numbers: npt.NDArray[Any]
     num_not_finite = 0
-    if stored.dtype.kind in "iu" and slope == 1 and float(intercept).is_integer():
-        # Unsigned 64-bit numbers would wrap; as all beyond 40 bits they are out of range anyway.
-        wide = np.minimum(stored, _BEYOND) if stored.dtype == np.uint64 else stored
-        numbers = np.clip(wide.astype(np.int64), -_BEYOND, _BEYOND)
-        numbers += int(np.clip(intercept, -_BEYOND, _BEYOND))
+    is_narrow = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4
+    if is_narrow and slope == 1 and float(intercept).is_integer():
+        # Beyond 40 bits no 32-bit number can bring it back into range.
+        numbers = stored.astype(np.int64) + int(np.clip(intercept, -_BEYOND, _BEYOND))
     else:
         with np.errstate(all="ignore"):
             numbers = np.rint(stored.astype(np.float64) * slope + intercept)

@@ -129,7 +129,7 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "container_limit", lambda: PROGRAM_BYTES)
     check_program_fits(1)
     monkeypatch.setattr(memory, "container_limit", lambda: 512 * MIB)
-    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 610"):
+    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 700"):
         check_program_fits(1)
 
 
@@ -149,20 +149,20 @@ def plan(scan_header, limit_bytes=8 * GIB, **kwargs):
     )
 
 
-def test_headline_scan_is_planned_below_1_1_gib_and_the_longest_below_1_5():
+def test_headline_scan_is_planned_below_1_2_gib_and_the_longest_below_1_7():
     region_mm = (408.0, 221.0, 312.0)
     headline = plan(header((597, 512, 512), (1.25, 0.898, 0.898)), region_mm=region_mm)
     longest = plan(header((1338, 512, 512), (0.8, 0.9, 0.9)), region_mm=region_mm)
-    assert headline.peak_bytes < 1.1 * GIB < longest.peak_bytes < 1.5 * GIB
+    assert headline.peak_bytes < 1.2 * GIB < longest.peak_bytes < 1.7 * GIB
 
 
 # Measured with the shipped networks in f32 and two threads, in MiB, as the last of several scans.
 @pytest.mark.parametrize(
     ("shape", "spacing_mm", "region_mm", "peak_mib"),
     [
-        ((51, 512, 512), (5.0, 0.8, 0.8), (255.0, 203.2, 307.2), 667),
-        ((160, 512, 512), (2.5, 0.8, 0.8), (310.0, 207.2, 303.2), 760),
-        ((597, 512, 512), (1.25, 0.898, 0.898), (390.0, 206.5, 298.1), 993),
+        ((51, 512, 512), (5.0, 0.8, 0.8), (255.0, 203.2, 307.2), 795),
+        ((160, 512, 512), (2.5, 0.8, 0.8), (305.0, 203.2, 307.2), 885),
+        ((597, 512, 512), (1.25, 0.898, 0.898), (370.0, 206.5, 302.6), 1116),
     ],
 )
 def test_plan_holds_what_was_measured_and_little_more(shape, spacing_mm, region_mm, peak_mib):

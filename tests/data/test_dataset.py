@@ -73,7 +73,9 @@ def test_examples_are_prepared_once_and_varied_every_time(tmp_path, cases, monke
     drawn = [examples[0] for _ in range(4)]
 
     assert all(len(patches) == 2 for patches in drawn)
-    assert not torch.equal(drawn[0][0]["image"], drawn[1][0]["image"])
+    # Two patches may both be cut from the air beside the body; not all eight.
+    first, *others = [patch["image"] for patches in drawn for patch in patches]
+    assert any(not torch.equal(first, other) for other in others)
 
 
 def test_processes_together_see_what_one_would():

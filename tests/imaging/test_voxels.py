@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -102,6 +102,7 @@ DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">i2", ">u
     slope=st.sampled_from([1.0, 2.0, 0.5, -1.0]),
     intercept=st.sampled_from([0.0, -1024.0, 0.25, 1e300]),
 )
+@example(stored=np.array([-(2**40) + 32766], np.int64), slope=1.0, intercept=1e300)
 def test_scaling_agrees_with_arithmetic_without_limits(stored, slope, intercept):
     converted, num_not_finite, num_clipped = to_int16(stored, slope, intercept)
     with np.errstate(all="ignore"):
