@@ -10,7 +10,10 @@ import collections
 import csv
 import json
 import math
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.cascade.arrangement import TURNS
 

@@ -5,9 +5,12 @@ organ is labeled right. Each label map is taken whole and as slabs of few slices
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.cascade.arrangement import TURNS, better_turn
 from app.cascade.plausibility import judge

@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from app.benchmark.cases import CASES, make_phantom
 from app.cascade.memory import GIB, KIB
 

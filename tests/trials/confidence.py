@@ -5,9 +5,12 @@ voxels that were given to an organ, over all cases.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.imaging.io import read_scan
 

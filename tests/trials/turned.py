@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from app.cascade.arrangement import TURNS
 from app.imaging.geometry import Geometry
 from app.imaging.io import read_scan, write_volume
