@@ -72,12 +72,6 @@ class PhaseConfig:
                 f"widths {self.widths} and depths {self.depths} must be of equal length"
             )
 
-    @property
-    def patch_mm(self) -> tuple[float, float, float]:
-        """Size of a patch along z, y and x, in mm."""
-        (nz, ny, nx), (sz, sy, sx) = self.patch_shape, self.spacing_mm
-        return (nz * sz, ny * sy, nx * sx)
-
 
 LOCATE = PhaseConfig(
     name="locate",

@@ -19,8 +19,8 @@ def confidence_map(scores: ClassScores | None, source: Source) -> LabelVolume:
     Parameters
     ----------
     scores : ClassScores or None
-        As :func:`app.cascade.restore.restore` leaves them: a class that was taken
-        back there no longer counts. None if phase two did not look anywhere.
+        As :func:`app.cascade.restore.take_back_specks` leaves them: a class that was
+        taken back there no longer counts. None if phase two did not look anywhere.
     source : Source
         How the scan lay on disk.
 

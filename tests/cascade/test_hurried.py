@@ -56,5 +56,5 @@ def test_hurry_takes_half_the_patches_in_boxes_of_usual_size(cascade):
 
 def test_a_box_smaller_than_a_patch_takes_one_patch():
     config = read_manifest(ROOT / "weights" / "segment", "segment").config
-    least = tuple(size - 30 for size in config.patch_mm)
+    least = tuple(np.multiply(config.patch_shape, config.spacing_mm) - 30)
     assert num_patches(config, least) == 1
