@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from app.cascade.bundle import Phase
 from app.cascade.patches import score_volume
-from app.imaging.components import main_region, spread
+from app.imaging.components import main_region
 from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, Box, Geometry, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
@@ -26,10 +26,6 @@ COMPANION_MM3 = 5_000.0
 COMPANION_GAP_MM = 40.0
 """Further components of 5 ml or more are kept up to this gap along z."""
 
-REACH_MM = 16.0
-"""How far beyond what phase one saw phase two looks for organs; see ``regrow`` for what is
-done where an organ goes on farther."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abdomen:
@@ -42,7 +38,8 @@ class Abdomen:
     geometry : Geometry
         The scan's grid.
     foreground : (Z', Y', X') array of bool
-        Where an organ may be, on the coarse grid that shares the scan's center.
+        Where phase two is to look: the organs found, on the coarse grid that shares the
+        scan's center, until :func:`app.cascade.segment.reach_out` adds room around them.
     spacing_mm : (z, y, x) floats
         Spacing of ``foreground``, in mm.
     """
@@ -92,7 +89,7 @@ def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     return Abdomen(
         box=box,
         geometry=scan.geometry,
-        foreground=spread(organs, (REACH_MM, REACH_MM, REACH_MM), phase.config.spacing_mm),
+        foreground=organs,
         spacing_mm=phase.config.spacing_mm,
     )
 

@@ -18,6 +18,7 @@ from app.cascade.segment import (
     blank_scores,
     enlarge,
     mean_confidence,
+    reach_out,
     region_of,
     rule_out_surroundings,
     segment,
@@ -203,6 +204,7 @@ def _segment_abdomen(
     phase = cascade.segment
     region = region_of(abdomen, phase.config)
     report.note_plan(cascade.plan(source.header, region.extent_mm))  # refuses what would not fit
+    abdomen = reach_out(abdomen, region, phase.config)
     scores = blank_scores(region)
     segment(scan, abdomen, phase, scores)
     cuts = find_cuts(scores)
@@ -217,9 +219,9 @@ def _segment_abdomen(
     rule_out_surroundings(scores)
     report.box = abdomen.box
     report.num_patches = scores.patches.num_run
-    for cut in cuts:
-        text = f"the {cut.organ.replace('_', ' ')} may be cut off by the located box"
-        report.flag("cut_by_box", text, cut.organ)
+    for organ in dict.fromkeys(cut.organ for cut in cuts):  # once, though cut at several faces
+        text = f"the {organ.replace('_', ' ')} may be cut off by the located box"
+        report.flag("cut_by_box", text, organ)
     return scores
 
 

@@ -1,15 +1,16 @@
 """Phase two: score 14 classes inside the located box, on a grid of its own."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, coarse_places
-from app.cascade.patches import PatchScores, score_volume
+from app.cascade.patches import PatchScores, place_patches, score_volume
 from app.config import PhaseConfig
+from app.imaging.components import spread
 from app.imaging.crop import box_on_grid, widen
 from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, SpacingZYX
 from app.imaging.preprocess import network_input
@@ -18,6 +19,10 @@ from app.imaging.volume import Volume
 from app.labels import CLASS_NAMES
 
 logger = logging.getLogger(__name__)
+
+REACHES_MM = (16.0, 12.0, 8.0)
+"""How far beyond what phase one saw phase two may look for organs; see ``regrow`` for what is
+done where an organ goes on farther."""
 
 RULED_OUT = 10.0
 """How far organ scores lie below the background's where phase one located nothing."""
@@ -127,6 +132,50 @@ def region_of(abdomen: Abdomen, config: PhaseConfig, seen: Region | None = None)
     )
 
 
+def reach_out(abdomen: Abdomen, region: Region, config: PhaseConfig) -> Abdomen:
+    """Look around the organs found, as far as that takes no more patches than looking near.
+
+    Patches come whole: organs 180 mm wide fit into one of 192 mm with 4 mm to spare on
+    either side, and need two of them for a voxel more.
+
+    Parameters
+    ----------
+    abdomen : Abdomen
+        What phase one found.
+    region : Region
+        Of the abdomen.
+    config : PhaseConfig
+        Phase two's patches.
+
+    Returns
+    -------
+    Abdomen
+        Its foreground reaches beyond the organs by the farthest of :data:`REACHES_MM`
+        that needs the fewest patches.
+    """
+    choices = [
+        replace(
+            abdomen,
+            foreground=spread(abdomen.foreground, (reach, reach, reach), abdomen.spacing_mm),
+        )
+        for reach in REACHES_MM
+    ]
+    # The first, that is farthest, wins a tie.
+    return min(choices, key=lambda choice: _num_patches(_wanted(choice, region), config))
+
+
+def _num_patches(wanted: BoolVolume, config: PhaseConfig) -> int:
+    return sum(map(len, place_patches(wanted, config.patch_shape, config.overlap)))
+
+
+def _wanted(abdomen: Abdomen, region: Region) -> BoolVolume:
+    """Mark where phase two is to look, in the region's window."""
+    places = coarse_places(abdomen, region.grid_shape, region.spacing_mm, region.located)
+    wanted = np.zeros(region.window.shape, bool)
+    wanted[region.inside.slices] = abdomen.foreground[np.ix_(*places)]
+    return wanted
+
+
 def blank_scores(region: Region) -> ClassScores:
     """Give the scores of a region that phase two has not looked at: background."""
     return ClassScores(
@@ -172,10 +221,7 @@ def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -
         Of the abdomen's region, blank or from an earlier look.
     """
     region = scores.region
-    places = coarse_places(abdomen, region.grid_shape, region.spacing_mm, region.located)
-    inside = region.inside.slices
-    wanted = np.zeros(region.window.shape, bool)
-    wanted[inside] = abdomen.foreground[np.ix_(*places)]
+    wanted = _wanted(abdomen, region)
     wanted &= ~scores.patches.seen
     score_volume(
         network_input(scan, phase.config, region.window),

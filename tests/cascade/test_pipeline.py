@@ -13,6 +13,7 @@ from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
 from app.cascade.patches import place_patches
 from app.cascade.pipeline import segment_scan
+from app.cascade.regrow import find_cuts
 from app.errors import MemoryLimitError
 from app.imaging.io import peek
 
@@ -232,6 +233,13 @@ def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_p
     assert codes == [("cut_by_box", "liver"), ("volume_low", "liver")]
     assert report.num_patches < thorough.num_patches
     assert report.box.stop[0] < thorough.box.stop[0]
+
+
+def test_an_organ_cut_at_several_faces_is_told_of_once(tmp_path, cut_organ, monkeypatch):
+    _, blinkered = cut_organ
+    monkeypatch.setattr("app.cascade.pipeline.find_cuts", lambda scores: 3 * find_cuts(scores))
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", hurried(blinkered))
+    assert [flag.code for flag in report.flags].count("cut_by_box") == 1
 
 
 def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(

@@ -11,6 +11,7 @@ from app.cascade.segment import (
     Region,
     blank_scores,
     enlarge,
+    reach_out,
     region_of,
     rule_out_surroundings,
     segment,
@@ -78,6 +79,27 @@ def test_what_phase_one_did_not_locate_is_seen_but_not_labeled():
     expected[6:26, 6:26, 16:32] = 1
     np.testing.assert_array_equal(best_class(scores.logits), expected)
     assert np.array_equal(scores.seen, expected == 1)
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "reach_mm"),
+    [
+        # A patch is 64 x 64 x 96 mm.
+        ((48, 48, 56), 8),  # 64 x 64 x 72 mm with 8 mm around: one patch, four with 12 mm
+        ((40, 40, 56), 12),
+        ((24, 24, 56), 16),
+        ((24, 64, 56), 16),  # two patches however far phase two looks
+    ],
+)
+def test_phase_two_looks_farther_around_where_that_costs_no_patch(size_mm, reach_mm):
+    organs = np.zeros((40, 30, 38), bool)
+    organs[np.s_[12:, 7:, 8:]][tuple(slice(size // 4) for size in size_mm)] = True
+    abdomen = abdomen_in(Box(start=(0, 0, 0), stop=GEOMETRY.shape), organs)
+    reached = reach_out(abdomen, region_of(abdomen, CONFIG), CONFIG)
+    found = np.argwhere(reached.foreground)
+    assert (4 * found.min(axis=0) == np.array((48, 28, 32)) - reach_mm).all()
+    assert (4 * (found.max(axis=0) + 1) == np.array((48, 28, 32)) + size_mm + reach_mm).all()
+    assert np.array_equal(abdomen.foreground, organs)
 
 
 def test_nothing_looked_at_is_background():
