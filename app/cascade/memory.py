@@ -318,7 +318,7 @@ def _step_bytes(
     fine = resampled_shape((1, 1, 1), (depth, height, width), segment.spacing_mm)
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
     classes = len(segment.class_names)
-    scores = _score_bytes(fine, segment.patch_shape, classes)
+    scores = _score_bytes(fine, classes)
     # A second look takes what the first one found over into a larger window.
     enlarging = 2 * _kept_bytes(fine, classes)
     return {
@@ -328,7 +328,7 @@ def _step_bytes(
         "locate": scan
         + max(
             _resample_bytes(geometry.shape[0], coarse),
-            _score_bytes(coarse, locate.patch_shape, 1),
+            _score_bytes(coarse, 1),
         ),
         "segment": scan
         + max(_resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine), scores, enlarging),
@@ -342,11 +342,13 @@ def _resample_bytes(num_slices: int, new_shape: IndexZYX) -> int:
     return 4 * (num_slices + 2 * new_shape[0]) * new_shape[1] * new_shape[2]
 
 
-def _score_bytes(shape: IndexZYX, patch_shape: IndexZYX, num_channels: int) -> int:
-    """Bytes for the input, the scores kept, and float32 sums for one row of patches."""
-    depth = min(shape[0], patch_shape[0])
-    per_column = 4 * shape[0] + 4 * (num_channels + 1) * depth
-    return _kept_bytes(shape, num_channels) + per_column * shape[1] * shape[2]
+def _score_bytes(shape: IndexZYX, num_channels: int) -> int:
+    """Bytes for the scores kept and up to three float32 volumes.
+
+    Those are the network's input at first, then two channels that are compared for the
+    best class, then the numbered pieces of an organ.
+    """
+    return _kept_bytes(shape, num_channels) + 12 * math.prod(shape)
 
 
 def _kept_bytes(shape: IndexZYX, num_channels: int) -> int:

@@ -1,6 +1,5 @@
 """Where patches lie on a volume, how they blend, and how their scores add up."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX
 from app.imaging.preprocess import AIR
 
 _Marks: TypeAlias = npt.NDArray[np.bool_]
+
+_BLENDED_SLICES = 8
 
 UNSEEN_LOGIT = 10.0
 """Certainty of background, as a logit, where no patch was run."""
@@ -96,9 +97,7 @@ def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(step * spare / num_steps) for step in range(num_steps + 1))
 
 
-def place_patches(
-    wanted: BoolVolume, patch_shape: IndexZYX, overlap: float
-) -> list[list[tuple[int, int, int]]]:
+def place_patches(wanted: BoolVolume, patch_shape: IndexZYX, overlap: float) -> list[IndexZYX]:
     """Place few patches that together cover what is wanted.
 
     All of a row share their slices. A row covers what is wanted in its slices, a line
@@ -124,19 +123,19 @@ def place_patches(
 
     Returns
     -------
-    list of lists of (z, y, x) ints
+    list of (z, y, x) ints
         First voxels of the patches, row by row; empty if nothing is wanted. A patch
         reaches beyond the volume only where the volume is smaller than a patch.
     """
     deep, *plane = patch_shape
-    rows = []
+    starts: list[IndexZYX] = []
     for z in _starts_over(_along(wanted, (1, 2)), deep, overlap):
         in_row = _along(wanted[max(0, z) : z + deep], 0)
         by_lines = _place_in_plane(in_row, plane, overlap)
         by_columns = [(y, x) for x, y in _place_in_plane(in_row.T, plane[::-1], overlap)]
         fewer = min(by_lines, by_columns, key=len)
-        rows.append([(z, y, x) for y, x in fewer])
-    return [row for row in rows if row]
+        starts += [(z, y, x) for y, x in fewer]
+    return starts
 
 
 def _place_in_plane(
@@ -225,14 +224,6 @@ def score_volume(
 ) -> PatchScores:
     """Slide a network over a volume and blend the scores of its patches.
 
-    Scores are summed in float32 over as many slices as one patch is deep, and
-    kept as float16 as soon as no further patch touches their slice: ::
-
-        z    0         6         12        18
-             [ first row  ]                       slices 0-5 are final,
-                       [ second row ]             6-7 wait for the second row
-                                 [ last row   ]
-
     Parameters
     ----------
     volume : (Z, Y, X) array of float32
@@ -258,66 +249,39 @@ def score_volume(
         wanted = np.ones(shape, bool)
     if scores is None:
         scores = PatchScores.blank(network.num_channels, shape)
-    rows = place_patches(wanted, network.patch_shape, overlap)
-    num_patches = sum(len(row) for row in rows)
-    depth = min(network.patch_shape[0], shape[0])
-    sums = np.zeros((network.num_channels, depth, *shape[1:]), np.float32)
-    weights = np.zeros((depth, *shape[1:]), np.float32)
+    starts = place_patches(wanted, network.patch_shape, overlap)
     blending = blending_weights(network.patch_shape)
-    weighted = np.empty_like(blending)
-    num_done = 0
-    for row, next_row in itertools.zip_longest(rows, rows[1:]):
-        for start in row:
-            box = Box.between(start, np.add(start, network.patch_shape).tolist())
-            inside, within = _overlap(box, shape)
-            patch = network.run(cut_patch(volume, box))
-            _, y, x = inside.slices
-            weights[:, y, x] += blending[within.slices]
-            for total, channel in zip(sums, patch, strict=True):
-                np.multiply(blending, channel, out=weighted)
-                total[:, y, x] += weighted[within.slices]
-            num_done += 1
-            on_patch(num_done / num_patches)
-        first = max(0, row[0][0])
-        stop = first + depth
-        if next_row is not None:
-            stop = min(stop, next_row[0][0])
-        num_final = stop - first
-        done = slice(first, stop)
-        _finish(
-            sums[:, :num_final], weights[:num_final], scores.logits[:, done], scores.weights[done]
-        )
-        _shift(sums, num_final, axis=1)
-        _shift(weights, num_final, axis=0)
-    scores.num_run += num_done
+    for num_done, start in enumerate(starts, start=1):
+        box = Box.between(start, np.add(start, network.patch_shape).tolist())
+        inside, within = _overlap(box, shape)
+        patch = network.run(cut_patch(volume, box))
+        _blend(scores, inside, patch[(slice(None), *within.slices)], blending[within.slices])
+        on_patch(num_done / len(starts))
+    scores.num_run += len(starts)
     return scores
 
 
-def _finish(
-    sums: FloatVolume,
-    weights: FloatVolume,
-    logits: npt.NDArray[np.float16],
-    weights_so_far: npt.NDArray[np.float16],
-) -> None:
-    """Blend finished slices with what earlier patches said there, in place."""
-    if weights_so_far.any():
-        earlier = weights_so_far.astype(np.float32)
-        for total, before in zip(sums, logits, strict=True):
-            total += earlier * before
-        weights += earlier
-    run = weights > 0
-    for total, blended in zip(sums, logits, strict=True):
-        np.divide(total, weights, out=blended, where=run, casting="same_kind")
-    weights_so_far[...] = weights
+def _blend(scores: PatchScores, where: Box, patch: FloatVolume, blending: FloatVolume) -> None:
+    """Give a patch its say among those that were run before, in place.
 
-
-def _shift(sums: FloatVolume, num_slices: int, *, axis: int) -> None:
-    """Move what is not yet final to the front and clear the rest."""
-    slices_first = np.moveaxis(sums, axis, 0)
-    num_left = len(slices_first) - num_slices
-    for index in range(num_left):
-        slices_first[index] = slices_first[index + num_slices]
-    slices_first[num_left:] = 0
+    The scores kept are the weighted mean of all patches so far, so that no sum in float32
+    is held beside them. A few slices at a time stay in the processor's cache.
+    """
+    logits, weights = scores.logits[(slice(None), *where.slices)], scores.weights[where.slices]
+    for start in range(0, where.shape[0], _BLENDED_SLICES):
+        some = slice(start, start + _BLENDED_SLICES)
+        before, own = weights[some], blending[some]
+        if not before.any():
+            logits[:, some] = patch[:, some]
+            before[...] = own
+            continue
+        total = before + own
+        share = own / total
+        before[...] = total
+        for mean, channel in zip(logits[:, some], patch[:, some], strict=True):
+            step = channel - mean
+            step *= share
+            mean += step
 
 
 def _overlap(box: Box, shape: tuple[int, ...]) -> tuple[Box, Box]:

@@ -165,7 +165,7 @@ def reach_out(abdomen: Abdomen, region: Region, config: PhaseConfig) -> Abdomen:
 
 
 def _num_patches(wanted: BoolVolume, config: PhaseConfig) -> int:
-    return sum(map(len, place_patches(wanted, config.patch_shape, config.overlap)))
+    return len(place_patches(wanted, config.patch_shape, config.overlap))
 
 
 def _wanted(abdomen: Abdomen, region: Region) -> BoolVolume:
