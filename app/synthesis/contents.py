@@ -6,7 +6,7 @@ label: what lies in the stomach belongs to it, and bowel grows only where no org
 
 import numpy as np
 
-from app.imaging.geometry import BoolVolume, LabelVolume
+from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
 from app.synthesis.fields import smooth_noise
 from app.synthesis.interior import beside
 from app.synthesis.scene import Scene
@@ -34,7 +34,10 @@ BESIDE_BOWEL = (
     Tissue.GALLBLADDER,
     Tissue.DUODENUM,
 )
-"""Organs that wide or packed bowel is laid against, where it is easily taken for them."""
+"""Organs that packed bowel is laid against, where it is easily taken for them."""
+
+BESIDE_COLON = (*BESIDE_BOWEL, *[Tissue.STOMACH] * 3)
+"""Organs that wide colon is laid against; the stomach counts four times."""
 
 
 def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
@@ -126,30 +129,45 @@ def add_loops(scene: Scene) -> None:
 
 
 def _fill_evenly(scene: Scene, lumen: BoolVolume) -> LabelVolume:
-    """Draw one content for a whole stretch of bowel: fluid mostly, half the time below gas."""
+    """Draw one content for a whole stretch of bowel: gas alone, or what often has gas above it."""
     kinds = (Tissue.BOWEL_FLUID, Tissue.STOOL, Tissue.FOOD, Tissue.ORAL_CONTRAST, Tissue.BOWEL_GAS)
-    kind = scene.rng.choice(kinds, p=(0.55, 0.15, 0.1, 0.1, 0.1))
+    kind = scene.rng.choice(kinds, p=(0.34, 0.12, 0.08, 0.08, 0.38))
     contents = np.full(lumen.shape, kind, np.uint8)
-    if scene.rng.random() < 0.5:
+    if kind != Tissue.BOWEL_GAS and scene.rng.random() < 0.5:
         _let_gas_rise(scene, contents, lumen)
     return contents
 
 
 def add_wide_colon(scene: Scene) -> None:
-    """Lay a wide stretch of colon against an organ, as it lies below liver and stomach."""
+    """Lay one to three wide stretches of colon against organs.
+
+    The transverse colon lies before stomach and liver, its bends below liver and spleen; in
+    a patient on the back it is the part that gas gathers in.
+    """
     room = (Tissue.MESENTERY, *_BOWEL)
-    center = scene.place(room, near=scene.rng.choice(BESIDE_BOWEL))
-    if center is None:
-        return
-    depth_mm = scene.tube_depth_mm(
-        center, radius_mm=scene.rng.uniform(18.0, 36.0), length_mm=scene.rng.uniform(0.0, 150.0)
-    )
-    colon = scene.where(room) & (depth_mm > 0)
-    # An organ that dents the colon still has the colon's wall before it.
-    lumen = colon & (depth_mm > scene.rng.uniform(1.0, 3.0)) & ~beside(~colon)
-    scene.turn(colon, Tissue.COLON_WALL)
-    contents = _fill_evenly(scene, lumen)
-    scene.tissues[lumen] = contents[lumen]
+    for _ in range(int(scene.rng.integers(1, 4))):
+        center = scene.place(room, near=scene.rng.choice(BESIDE_COLON))
+        if center is None:
+            continue
+        radius_mm = scene.rng.uniform(16.0, 36.0)
+        depth_mm = scene.tube_depth_mm(center, radius_mm, length_mm=scene.rng.uniform(0.0, 220.0))
+        colon = scene.where(room) & (depth_mm > 0)
+        # An organ that dents the colon still has the colon's wall before it.
+        lumen = colon & (depth_mm > scene.rng.uniform(1.0, 3.0)) & ~beside(~colon)
+        if scene.rng.random() < 0.6:
+            lumen &= ~_haustral_folds(scene, depth_mm, radius_mm)
+        scene.turn(colon, Tissue.COLON_WALL)
+        contents = _fill_evenly(scene, lumen)
+        scene.tissues[lumen] = contents[lumen]
+
+
+def _haustral_folds(scene: Scene, depth_mm: FloatVolume, radius_mm: float) -> BoolVolume:
+    """Mark thin folds that reach from the colon's wall towards its middle, but not through it."""
+    node_mm = scene.rng.uniform(25.0, 45.0)
+    # The field's slope is about 1.6 per node, so this is a distance from a sheet.
+    from_sheet_mm = np.abs(scene.noise(node_mm)) * (node_mm / 1.6)
+    thin: BoolVolume = from_sheet_mm < scene.rng.uniform(1.0, 2.0)
+    return thin & (depth_mm < scene.rng.uniform(0.3, 0.7) * radius_mm)
 
 
 def pack_loops(scene: Scene) -> None:
@@ -219,7 +237,9 @@ def refill_stomach(scene: Scene) -> None:
         if not lumen.any() or scene.rng.random() < 0.3:
             continue
         if scene.rng.random() < 0.15:
-            scene.turn(lumen, wall)  # collapsed
+            scene.turn(lumen, wall)  # collapsed, or around a few bubbles alone
+            if scene.rng.random() < 0.6:
+                scene.turn(lumen & (scene.noise(8.0) > scene.rng.uniform(1.3, 2.2)), gas)
             continue
         scene.turn(lumen, content)
         lumen = _narrow(scene, lumen, wall)

@@ -199,7 +199,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (distend_bowel, 0.5),
     (add_loops, 0.5),
     (pack_loops, 0.3),
-    (add_wide_colon, 0.35),
+    (add_wide_colon, 0.45),
     (refill_stomach, 1.0),
     (add_strands, 0.6),
     (marble_muscles, 0.4),

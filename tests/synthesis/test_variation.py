@@ -39,6 +39,7 @@ REPLACES = {
     variation.dilate_renal_pelvis: KIDNEYS,
     variation.add_limb: {Tissue.AIR},
 }
+GAS_FILLED = {Tissue.COLON_WALL, Tissue.BOWEL_GAS}
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,16 @@ def test_gas_lies_in_front_of_what_the_stomach_holds(scene, monkeypatch):
 
 
 def test_a_wide_colon_is_as_wide_as_a_full_one_and_walled(body, monkeypatch):
-    monkeypatch.setattr(contents, "BESIDE_BOWEL", (Tissue.RIGHT_KIDNEY,))
+    monkeypatch.setattr(contents, "BESIDE_COLON", (Tissue.RIGHT_KIDNEY,))
     widest_mm = []
+    held_gas_alone = 0
     for seed in range(8):
         scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
         contents.add_wide_colon(scene)
         changed = scene.tissues != body
         if not changed.any():
             continue
+        held_gas_alone += set(np.unique(scene.tissues[changed])) <= GAS_FILLED
         kidney = ndimage.distance_transform_edt(body != Tissue.RIGHT_KIDNEY, sampling=SPACING_MM)
         assert kidney[changed].min() < 40
         depth = ndimage.distance_transform_edt(np.pad(changed, 1), sampling=SPACING_MM)
@@ -109,6 +112,16 @@ def test_a_wide_colon_is_as_wide_as_a_full_one_and_walled(body, monkeypatch):
         organs = ORGAN_OF_TISSUE[scene.tissues] > 0
         assert not (beside(lumen) & organs).any()
     assert 30 < max(widest_mm) < 85
+    assert held_gas_alone
+
+
+def test_folds_of_the_colon_are_thin_and_leave_its_middle_open(scene):
+    center = np.array(SHAPE) // 2
+    depth_mm = scene.tube_depth_mm(center, 30.0, length_mm=120.0)
+    folds = contents._haustral_folds(scene, depth_mm, 30.0)
+    tube = depth_mm > 0
+    assert 0.01 < (folds & tube).sum() / tube.sum() < 0.25
+    assert not (folds & (depth_mm > 0.7 * 30.0)).any()
 
 
 def test_packed_loops_lie_near_an_organ_and_hold_fluid_or_nothing(body, monkeypatch):
