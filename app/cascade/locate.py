@@ -49,6 +49,11 @@ class Abdomen:
     foreground: BoolVolume
     spacing_mm: SpacingZYX
 
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the foreground, in mm³."""
+        return float(np.count_nonzero(self.foreground) * np.prod(self.spacing_mm))
+
 
 def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     """Find the box around the abdominal organs.

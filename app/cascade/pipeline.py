@@ -4,11 +4,13 @@ import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from app.cascade.bundle import Cascade
 from app.cascade.confidence import confidence_map
 from app.cascade.locate import Abdomen, locate
 from app.cascade.memory import reset_process_peak
-from app.cascade.plausibility import judge, judge_pieces
+from app.cascade.plausibility import judge, judge_agreement, judge_pieces
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
 from app.cascade.restore import best_class, restore, take_back_specks
@@ -138,6 +140,7 @@ def score_scan(
     if abdomen is None:
         report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         return None
+    report.located_mm3 = abdomen.volume_mm3
     with report.step("segment"):  # phase two: class scores on a grid of their own
         return _segment_abdomen(scan, source, abdomen, cascade, report)
 
@@ -177,8 +180,10 @@ def label_scan(
         with report.step("restore"):  # slab by slab, on the scan's own grid
             coarse_labels = best_class(scores.logits)
             doubtful_mm3 = take_back_specks(scores, coarse_labels)
+            labeled_mm3 = np.count_nonzero(coarse_labels) * scores.region.voxel_mm3
             label_map = restore(scores, coarse_labels, source, organs)
         with report.step("check"):  # does the result look like an abdomen?
+            report.add_flags(judge_agreement(report.located_mm3, labeled_mm3))
             _check(label_map, scores, doubtful_mm3, source, report, organs)
         labeled = label_map[scores.region.box.slices]  # all else is background
     report.volumes_ml = organ_volumes_ml(labeled, source.geometry)

@@ -23,6 +23,10 @@ LEAST_SHARE = 0.85
 LEAST_CONFIDENCE = 0.6
 """Mean probability of an organ's own voxels below which the network was guessing."""
 
+LEAST_LABELED = 0.6
+"""Share of what phase one took for organs that phase two should label as one: 0.75 to 1.19 in 25
+upright scans."""
+
 MANY_ODD = 4
 """Organs odd in themselves that put the whole scan in doubt; two is the most in whole and cut
 label maps of 42 people."""
@@ -103,6 +107,34 @@ def judge(
             )
     of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
     return of_the_scan + flags
+
+
+def judge_agreement(located_mm3: float, labeled_mm3: float) -> list[Flag]:
+    """Doubt the whole scan where phase two labels little of what phase one took for organs.
+
+    Parameters
+    ----------
+    located_mm3 : float
+        What phase one took for organs, in mm³.
+    labeled_mm3 : float
+        What phase two labeled as any organ, in mm³.
+
+    Returns
+    -------
+    list of Flag
+        Empty if the two agree.
+    """
+    if labeled_mm3 >= LEAST_LABELED * located_mm3:
+        return []
+    return [
+        Flag(
+            code="little_labeled",
+            organ=None,
+            text=f"{labeled_mm3 / MM3_PER_ML:.0f} ml are labeled of "
+            f"{located_mm3 / MM3_PER_ML:.0f} ml that were taken for organs at first; the scan may "
+            "be turned against its header, or unlike those the networks know",
+        )
+    ]
 
 
 def judge_pieces(doubtful_mm3: Mapping[int, float]) -> list[Flag]:

@@ -40,6 +40,8 @@ class CaseReport:
         Memory planned for, and the process's highest use, in MiB.
     box : Box or None
         Located region, in voxels of the scan in canonical orientation.
+    located_mm3 : float
+        What phase one took for organs, in mm³.
     num_patches : int
         Patches phase two ran.
     volumes_ml : dict of str to float
@@ -58,6 +60,7 @@ class CaseReport:
     planned_mib: float = 0.0
     peak_mib: float = 0.0
     box: Box | None = None
+    located_mm3: float = 0.0
     num_patches: int = 0
     volumes_ml: dict[str, float] = field(default_factory=dict)
     organs: list[OrganStatistics] = field(default_factory=list)

@@ -67,6 +67,11 @@ class Region:
         return Box(start=(0, 0, 0), stop=self.grid_shape).relative_to(self.window)
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel of the grid, in mm³."""
+        return float(np.prod(self.spacing_mm))
+
+    @property
     def extent_mm(self) -> SpacingZYX:
         """Size of the window, in mm."""
         (nz, ny, nx), (sz, sy, sx) = self.window.shape, self.spacing_mm

@@ -242,6 +242,27 @@ def test_an_organ_cut_at_several_faces_is_told_of_once(tmp_path, cut_organ, monk
     assert [flag.code for flag in report.flags].count("cut_by_box") == 1
 
 
+class HalfBlind(Watched):
+    """Sees no organ in the further half of a patch."""
+
+    def run(self, patch):
+        scores = self.network.run(patch).copy()
+        scores[0, len(patch) // 2 :] += 100
+        return scores
+
+
+def test_little_labeled_of_what_phase_one_located_is_told(tmp_path, cascade):
+    hu = np.full((24, 62, 54), TISSUE_HU, np.int16)
+    hu[1:20, 15:45, 10:40] = BRIGHT_HU
+    hu[0, 0, 0] = -1000
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    blind = dataclasses.replace(cascade.segment, network=HalfBlind(cascade.segment.network))
+    blind = dataclasses.replace(cascade, segment=blind)
+    for judged, told in ((cascade, False), (blind, True)):
+        report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", judged)
+        assert ("little_labeled" in [flag.code for flag in report.flags]) == told
+
+
 def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(
     tmp_path, cut_organ, monkeypatch
 ):

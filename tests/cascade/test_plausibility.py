@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from app.cascade.norms import read_norms
-from app.cascade.plausibility import _LEADS, as_sentences, judge, judge_pieces
+from app.cascade.plausibility import (
+    _LEADS,
+    LEAST_LABELED,
+    as_sentences,
+    judge,
+    judge_agreement,
+    judge_pieces,
+)
 from app.imaging.organ_placement import OrganPlacement
 
 
@@ -75,6 +82,14 @@ def test_a_piece_that_was_taken_back_is_told_with_its_size():
     assert as_sentences(flags) == [
         "a further piece not believed: right kidney (26.3 ml), gallbladder (4.0 ml)"
     ]
+
+
+def test_little_labeled_of_what_was_located_puts_the_scan_in_doubt():
+    assert judge_agreement(1e6, LEAST_LABELED * 1e6) == []
+    assert judge_agreement(1e6, 3e6) == []  # phase one saw a part, the second look the rest
+    (flag,) = judge_agreement(364_000.0, 1_300.0)
+    assert (flag.code, flag.organ) == ("little_labeled", None)
+    assert flag.text.startswith("1 ml are labeled of 364 ml")
 
 
 def test_four_odd_organs_put_the_scan_in_doubt_and_three_do_not(usual):

@@ -20,7 +20,14 @@ from app.cascade.arrangement import TURNS
 WELL, BADLY = 0.8, 0.5
 # Said of the scan rather than of the label map: true however well the organ agrees.
 ABOUT_THE_SCAN = {"cut_by_field_of_view"}
-WHOLE = {*TURNS, "unlikely_arrangement", "many_odd_organs", "no_abdomen", "no_organs"}
+WHOLE = {
+    *TURNS,
+    "unlikely_arrangement",
+    "many_odd_organs",
+    "little_labeled",
+    "no_abdomen",
+    "no_organs",
+}
 
 
 def main():

@@ -25,7 +25,14 @@ from app.synthesis.appearance import draw_appearance, render
 from app.synthesis.bank import read_body
 from app.synthesis.phantom import make_phantom
 
-SCAN_CODES = {*TURNS, "unlikely_arrangement", "many_odd_organs", "no_abdomen", "no_organs"}
+SCAN_CODES = {
+    *TURNS,
+    "unlikely_arrangement",
+    "many_odd_organs",
+    "little_labeled",
+    "no_abdomen",
+    "no_organs",
+}
 # Coarse and quick: the networks work at 3 mm and more.
 PHANTOM_SHAPE, PHANTOM_SPACING_MM = (90, 110, 130), (4.0, 3.2, 3.2)
 TURNED = {"right": (False, False, False), **TURNS}
