@@ -15,19 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.cascade.arrangement import TURNS
+from tests.trials.turned import SCAN_CODES
 
 WELL, BADLY = 0.8, 0.5
 # Said of the scan rather than of the label map: true however well the organ agrees.
 ABOUT_THE_SCAN = {"cut_by_field_of_view"}
-WHOLE = {
-    *TURNS,
-    "unlikely_arrangement",
-    "many_odd_organs",
-    "little_labeled",
-    "no_abdomen",
-    "no_organs",
-}
 
 
 def main():
@@ -42,7 +34,7 @@ def main():
     cases = [c for c in json.loads(options.record.read_text())["cases"] if c["status"] == "ok"]
     for case in cases:
         for flag in case["flags"]:
-            if flag["code"] in WHOLE:
+            if flag["code"] in SCAN_CODES:
                 whole.append((case["name"], flag["code"]))
             elif (place := (case["name"], flag["organ"])) in dice:
                 flags[flag["code"]].append(place)
