@@ -21,7 +21,7 @@ from app.synthesis.appearance import draw_appearance, scan
 from app.synthesis.bank import BankedBody, read_body
 from app.synthesis.files import parse_orientation, store, write_phantom
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
-from app.synthesis.variation import vary
+from app.synthesis.variation import unlabel, vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def scan_patient(
     """
     tissues = _cut(body, view)
     labels = ORGAN_OF_TISSUE[tissues]
-    labels[np.isin(labels, vary(tissues, body.spacing_mm, rng))] = 0
+    unlabel(labels, tissues, vary(tissues, body.spacing_mm, rng))
     step_z, step_y, step_x = view.spacing_mm
     # Slices stay as thin as the body's, so that thick ones are averaged by the scanner.
     thin: SpacingZYX = (min(step_z, body.spacing_mm[0]), step_y, step_x)

@@ -28,7 +28,7 @@ from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render
 from app.synthesis.bank import read_body
 from app.synthesis.fields import smooth_field
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
-from app.synthesis.variation import vary
+from app.synthesis.variation import unlabel, vary
 
 POINTS_PER_ORGAN = 400
 NEARBY_MM = 60.0
@@ -193,8 +193,7 @@ def draw_scan(
     source = random_placement(body, center, fine_shape, fine_mm, rng)
     tissues = cut_patch(body, source)
     labels = ORGAN_OF_TISSUE[cut_patch(body, _blocks_center(source))]
-    removed = vary(tissues, fine_mm, rng)
-    labels[np.isin(labels, removed)] = 0
+    unlabel(labels, tissues, vary(tissues, fine_mm, rng))
     hu, scanned_mm = scan(tissues, fine_mm, draw_appearance(rng), rng)
     return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
 
@@ -292,8 +291,8 @@ def locate_example(
     source = random_placement(body, center, shape, config.spacing_mm, rng)
     tissues = cut_patch(body, source)
     organs = ORGAN_OF_TISSUE[tissues]
-    removed = vary(tissues, config.spacing_mm, rng)
-    labels = ((organs > 0) & ~np.isin(organs, removed)).astype(np.uint8)
+    unlabel(organs, tissues, vary(tissues, config.spacing_mm, rng))
+    labels = (organs > 0).astype(np.uint8)
     hu = render(tissues, config.spacing_mm, _coarse_appearance(rng), rng)
     length = int(rng.integers(shape[0] // 5, shape[0] + 1)) if rng.random() < 0.6 else shape[0]
     first = int(rng.integers(0, shape[0] - length + 1))

@@ -2,14 +2,15 @@
 
 Bodies are built once; these variations are drawn anew for every training patch, on the
 patch's own grid. They change what the scanner sees, and the labels only where an organ
-was taken out: a cyst in the liver belongs to the liver.
+was taken out or gave way to ascites: a cyst in the liver belongs to the liver.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy import ndimage
 
-from app.imaging.geometry import LabelVolume, SpacingZYX
+from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
 from app.synthesis.contents import (
     add_loops,
     add_wide_colon,
@@ -58,6 +59,12 @@ _LESION_SITES = (
 )
 """Organs that lesions are found in; the liver counts twice."""
 
+_WALL = (Tissue.MUSCLE, Tissue.LUNG, Tissue.CARTILAGE, Tissue.CORTICAL_BONE, Tissue.FAT)
+"""What liver and spleen lean against from within."""
+
+_TENSE_SHARE, _RIM_MM = 0.6, (3.0, 24.0)
+"""How much ascites comes before the wall, and how thick it is there."""
+
 
 def remove_organs(scene: Scene) -> list[int]:
     """Take organs out and leave fat where they were.
@@ -76,9 +83,34 @@ def remove_organs(scene: Scene) -> list[int]:
 
 
 def add_ascites(scene: Scene) -> None:
-    """Fill part of the room between the organs with fluid."""
+    """Fill part of the room between the organs with fluid, mostly before the wall, too.
+
+    Fluid under tension lifts liver and spleen off the abdominal wall and the diaphragm.
+    Here they give way where they stand: what is left of a spleen is the crescent that
+    ascites leaves of it.
+    """
     fat = scene.tissues == Tissue.MESENTERY
     scene.turn(fat & (scene.noise(70.0) > scene.rng.uniform(-1.5, 0.8)), Tissue.FLUID)
+    if scene.rng.random() < _TENSE_SHARE:
+        rim_mm = scene.rng.uniform(*_RIM_MM) * (1.0 + 0.5 * scene.noise(90.0))
+        inside_mm = _from_wall_mm(scene)
+        for parts in ((Tissue.LIVER, Tissue.LIVER_VESSEL), (Tissue.SPLEEN,)):
+            organ = scene.where(parts)
+            deepest_mm = inside_mm.max(where=organ, initial=0.0)
+            scene.turn(organ & (inside_mm < np.minimum(rim_mm, 0.6 * deepest_mm)), Tissue.FLUID)
+
+
+def _from_wall_mm(scene: Scene) -> FloatVolume:
+    """Measure how far inside the abdominal wall and the diaphragm each voxel lies, coarsely."""
+    outside = scene.where(_WALL)[::2, ::2, ::2]
+    if not outside.any():
+        return np.full(scene.tissues.shape, np.inf, np.float32)
+    doubled = [2 * step for step in scene.spacing_mm]
+    distance = ndimage.distance_transform_edt(~outside, doubled).astype(np.float32)
+    for axis in range(3):
+        distance = distance.repeat(2, axis)
+    inside: FloatVolume = distance[tuple(slice(size) for size in scene.tissues.shape)]
+    return inside
 
 
 def add_effusion(scene: Scene) -> None:
@@ -203,7 +235,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (refill_stomach, 1.0),
     (add_strands, 0.6),
     (marble_muscles, 0.4),
-    (add_ascites, 0.1),
+    (add_ascites, 0.15),
     (add_effusion, 0.08),
     (add_masses, 0.2),
     (add_lesions, 0.25),
@@ -231,7 +263,7 @@ def vary(tissues: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator)
     Returns
     -------
     list of int
-        Values of the organs that were taken out: they have no label any more.
+        Values of the organs that were taken out: see :func:`unlabel`.
     """
     scene = Scene(tissues, spacing_mm, rng)
     removed = remove_organs(scene)
@@ -239,3 +271,25 @@ def vary(tissues: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator)
         if rng.random() < share:
             variation(scene)
     return removed
+
+
+def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> None:
+    """Take the labels away where an organ was taken out or gave way to fluid, in place.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) array of uint8
+        Organ values as they were before :func:`vary`.
+    tissues : (Z, Y, X) or (2 Z, 2 Y, 2 X) array of uint8
+        What it made of them, on the grid of the labels or one twice as fine.
+    removed : list of int
+        What it returned.
+    """
+    fluid = tissues == Tissue.FLUID
+    if fluid.shape != labels.shape:
+        # A label stands for the middle of eight voxels: the organ's if any of it is left there.
+        ends = slice(None, None, 2), slice(1, None, 2)
+        fluid = np.logical_or(*(fluid[end, end, end] for end in ends))
+        for end in ends:
+            fluid &= ORGAN_OF_TISSUE[tissues[end, end, end]] != labels
+    labels[fluid | np.isin(labels, removed)] = 0

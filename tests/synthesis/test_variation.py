@@ -31,7 +31,7 @@ REPLACES = {
     variation.lobulate_pancreas: {Tissue.PANCREAS},
     variation.add_strands: {Tissue.MESENTERY},
     variation.marble_muscles: {Tissue.MUSCLE},
-    variation.add_ascites: {Tissue.MESENTERY},
+    variation.add_ascites: {Tissue.MESENTERY, Tissue.LIVER, Tissue.LIVER_VESSEL, Tissue.SPLEEN},
     variation.add_effusion: {Tissue.LUNG},
     variation.add_masses: {*variation._SOFT, Tissue.FAT},
     variation.calcify: {Tissue.AORTA, Tissue.ARTERY},
@@ -184,6 +184,46 @@ def test_gas_may_rise_above_a_level_in_each_loop_of_bowel(scene):
     num_rows = gas.sum(axis=1)
     assert len(np.unique(num_rows)) > 1  # loops differ
     assert np.abs(np.diff(num_rows, axis=1)).astype(bool).mean() < 0.2  # and are level inside
+
+
+def test_tense_ascites_lifts_liver_and_spleen_off_the_wall_and_takes_their_labels(
+    body, monkeypatch
+):
+    monkeypatch.setattr(variation, "_TENSE_SHARE", 1.0)
+    monkeypatch.setattr(variation, "_RIM_MM", (12.0, 12.0))
+    monkeypatch.setattr(variation, "REMOVED_SHARE", {})
+    monkeypatch.setattr(variation, "VARIATIONS", [(variation.add_ascites, 1.0)])
+    tissues, labels = body.copy(), ORGAN_OF_TISSUE[body]
+
+    removed = variation.vary(tissues, SPACING_MM, np.random.default_rng(1))
+    variation.unlabel(labels, tissues, removed)
+
+    assert removed == []
+    # What is labeled is what is left of the organ, and only liver and spleen gave way.
+    np.testing.assert_array_equal(labels, ORGAN_OF_TISSUE[tissues])
+    gone = labels != ORGAN_OF_TISSUE[body]
+    assert set(np.unique(body[gone])) <= {Tissue.LIVER, Tissue.LIVER_VESSEL, Tissue.SPLEEN}
+    wall_mm = ndimage.distance_transform_edt(~np.isin(body, variation._WALL), SPACING_MM)
+    for organ in (Tissue.LIVER, Tissue.SPLEEN):
+        before, after = ORGAN_OF_TISSUE[body] == organ, labels == organ
+        assert 0 < after.sum() < before.sum()
+        # The rim is lumpy and coarsely measured: what went lay nearer the wall than what is left.
+        assert np.median(wall_mm[before & ~after]) < np.percentile(wall_mm[after], 25)
+
+
+def test_where_fluid_took_the_place_of_an_organ_its_label_goes_on_both_grids():
+    labels = np.full((3, 4, 5), Tissue.LIVER, np.uint8)
+    labels[0] = Tissue.SPLEEN
+    fine = np.full((6, 8, 10), Tissue.LIVER, np.uint8)
+    fine[2:4, 2:4, 4:6] = Tissue.FLUID  # the whole of one voxel
+    fine[4, 2:4, 4:6] = Tissue.FLUID  # half of another, beside what is left
+    fine[2:4, 0, 0:2] = Tissue.FLUID  # half of a third,
+    fine[2:4, 1, 0:2] = Tissue.MUSCLE  # beside the wall
+
+    variation.unlabel(labels, fine, [int(Tissue.SPLEEN)])
+
+    assert not labels[0].any()
+    np.testing.assert_array_equal(np.argwhere(labels[1:] == 0), [[0, 0, 0], [0, 1, 2]])
 
 
 def test_a_removed_organ_leaves_fat_and_is_named(body, monkeypatch):
