@@ -60,15 +60,16 @@ PIECE_RULES: Mapping[int, PieceRule] = {
     4: _solid(1000, 500),
     5: _hollow(500, 500),
     6: _hollow(500, 500),
-    7: _solid(150, 150),
-    8: _solid(150, 150),
+    7: _solid(500, 150),
+    8: _solid(500, 150),
     9: _solid(500, 1000),
     10: _hollow(500, 500),
     11: _hollow(2000, 3000),
     12: _hollow(1000, 500),
     13: _solid(2000, 3000),
 }
-"""By label value; an organ that the scan's edge cuts off may be small."""
+"""By label value; an organ that the scan's edge cuts off may be small. Adrenals below 0.5 ml are
+specks: of 250 anatomies three at most show one so small, and the next ones have 1.3 ml."""
 
 
 @dataclass(frozen=True, slots=True)
