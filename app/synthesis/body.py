@@ -12,12 +12,12 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.synthesis.couch import add_arms, add_couch
-from app.synthesis.fields import smooth_noise
+from app.synthesis.fields import distance_mm, smooth_noise
 from app.synthesis.fit import Warp, find_landmarks, fit_warp, warp_labels
 from app.synthesis.interior import beside, fill_organs
 from app.synthesis.lungs import fit_lungs
 from app.synthesis.organs import FineGrid, continue_cut_organs, sample, smooth_organs
-from app.synthesis.template import Template, distance_mm
+from app.synthesis.template import Template
 from app.synthesis.tissues import Tissue
 from app.synthesis.whole_body import SPACING_MM
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from app.imaging.geometry import FloatVolume, IndexZYX, SpacingZYX
+from app.imaging.geometry import BoolVolume, FloatVolume, IndexZYX, SpacingZYX
 from app.imaging.resample import resample_linear, resampled_shape
 
 _STEPS_PER_LENGTH = 1.2
@@ -77,3 +77,13 @@ def smooth_noise(
     noise = smooth_field(rng, shape, spacing_mm, node_mm)
     noise *= 1.5**1.5
     return noise
+
+
+def distance_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> FloatVolume:
+    """Give each voxel's distance to a mask, in mm; 0 inside, far if the mask is empty."""
+    if not mask.any():
+        return np.full(mask.shape, 1e4, np.float32)
+    distance: FloatVolume = ndimage.distance_transform_edt(~mask, sampling=spacing_mm).astype(
+        np.float32
+    )
+    return distance

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
-from app.synthesis.fields import smooth_noise
+from app.synthesis.fields import distance_mm, smooth_noise
 from app.synthesis.tissues import Tissue
 
 
@@ -54,10 +54,19 @@ class Scene:
         """Give the share of marked voxels in a cube around each voxel, worked out coarsely."""
         coarse = mask[::2, ::2, ::2].astype(np.float32)
         size = [max(1, round(reach_mm / step)) for step in self.spacing_mm]
-        share: FloatVolume = ndimage.uniform_filter(coarse, size, mode="nearest")
+        return self._refined(ndimage.uniform_filter(coarse, size, mode="nearest"))
+
+    def distance_mm(self, kinds: Iterable[Tissue]) -> FloatVolume:
+        """Give each voxel's distance to some tissues, worked out coarsely; far without any."""
+        z, y, x = self.spacing_mm
+        coarse = self.where(kinds)[::2, ::2, ::2]
+        return self._refined(distance_mm(coarse, (2 * z, 2 * y, 2 * x)))
+
+    def _refined(self, coarse: FloatVolume) -> FloatVolume:
+        """Bring what was worked out on every second voxel back to the grid."""
         for axis in range(3):
-            share = share.repeat(2, axis)
-        return share[tuple(slice(size) for size in mask.shape)]
+            coarse = coarse.repeat(2, axis)
+        return coarse[tuple(slice(size) for size in self.tissues.shape)]
 
     def ball(self, center: npt.NDArray[np.integer], radius_mm: float) -> BoolVolume:
         """Mark a lumpy ellipsoid."""

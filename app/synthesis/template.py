@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
-from app.synthesis.fields import smooth_noise
+from app.synthesis.fields import distance_mm, smooth_noise
 from app.synthesis.fit import Landmarks, find_landmarks, tube_centers
 from app.synthesis.lungs import join_lungs
 from app.synthesis.tissues import Tissue
@@ -163,16 +163,6 @@ def build_template(body: WholeBody) -> Template:
         organs=organs,
         landmarks=find_landmarks(organs, SPACING_MM),
     )
-
-
-def distance_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> FloatVolume:
-    """Give each voxel's distance to a mask, in mm; 0 inside, far if the mask is empty."""
-    if not mask.any():
-        return np.full(mask.shape, 1e4, np.float32)
-    distance: FloatVolume = ndimage.distance_transform_edt(~mask, sampling=spacing_mm).astype(
-        np.float32
-    )
-    return distance
 
 
 def _closed(mask: BoolVolume, radius_mm: float, spacing_mm: SpacingZYX) -> BoolVolume:

@@ -8,9 +8,8 @@ was taken out or gave way to ascites: a cyst in the liver belongs to the liver.
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
 
-from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
+from app.imaging.geometry import LabelVolume, SpacingZYX
 from app.synthesis.contents import (
     add_loops,
     add_wide_colon,
@@ -93,24 +92,11 @@ def add_ascites(scene: Scene) -> None:
     scene.turn(fat & (scene.noise(70.0) > scene.rng.uniform(-1.5, 0.8)), Tissue.FLUID)
     if scene.rng.random() < _TENSE_SHARE:
         rim_mm = scene.rng.uniform(*_RIM_MM) * (1.0 + 0.5 * scene.noise(90.0))
-        inside_mm = _from_wall_mm(scene)
+        inside_mm = scene.distance_mm(_WALL)
         for parts in ((Tissue.LIVER, Tissue.LIVER_VESSEL), (Tissue.SPLEEN,)):
             organ = scene.where(parts)
             deepest_mm = inside_mm.max(where=organ, initial=0.0)
             scene.turn(organ & (inside_mm < np.minimum(rim_mm, 0.6 * deepest_mm)), Tissue.FLUID)
-
-
-def _from_wall_mm(scene: Scene) -> FloatVolume:
-    """Measure how far inside the abdominal wall and the diaphragm each voxel lies, coarsely."""
-    outside = scene.where(_WALL)[::2, ::2, ::2]
-    if not outside.any():
-        return np.full(scene.tissues.shape, np.inf, np.float32)
-    doubled = [2 * step for step in scene.spacing_mm]
-    distance = ndimage.distance_transform_edt(~outside, doubled).astype(np.float32)
-    for axis in range(3):
-        distance = distance.repeat(2, axis)
-    inside: FloatVolume = distance[tuple(slice(size) for size in scene.tissues.shape)]
-    return inside
 
 
 def add_effusion(scene: Scene) -> None:
@@ -285,11 +271,13 @@ def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> No
     removed : list of int
         What it returned.
     """
-    fluid = tissues == Tissue.FLUID
-    if fluid.shape != labels.shape:
-        # A label stands for the middle of eight voxels: the organ's if any of it is left there.
-        ends = slice(None, None, 2), slice(1, None, 2)
-        fluid = np.logical_or(*(fluid[end, end, end] for end in ends))
-        for end in ends:
-            fluid &= ORGAN_OF_TISSUE[tissues[end, end, end]] != labels
-    labels[fluid | np.isin(labels, removed)] = 0
+    # A label on the coarser grid stands for the middle of eight voxels, of which two opposite ones
+    # tell: it is the organ's as long as any of that is left.
+    step = tissues.shape[0] // labels.shape[0]
+    gave_way, gone = np.zeros(labels.shape, bool), np.ones(labels.shape, bool)
+    for first in range(step):
+        every = slice(first, None, step)
+        part = tissues[every, every, every]
+        gave_way |= part == Tissue.FLUID
+        gone &= ORGAN_OF_TISSUE[part] != labels
+    labels[(gave_way & gone) | np.isin(labels, removed)] = 0
