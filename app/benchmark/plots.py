@@ -1,5 +1,6 @@
 """Curves and growth as PNG pictures, drawn with matplotlib and no display."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ DOTS_PER_INCH = 100
 
 ROOM = 1.06
 """Axes end this much beyond the largest value."""
+
+LEGEND_CHARACTERS = 90
+"""A legend's line holds so many: a tool's whole command may be longer than the picture is wide."""
 
 
 def plot_curves(path: Path, result: CaseResult) -> None:
@@ -78,8 +82,10 @@ def plot_growth(path: Path, growths: Sequence[Growth]) -> None:
 def _legend(runs: Runs) -> str:
     memory, cpu = runs.memory_area_mib_s, runs.cpu_area_s
     if memory is None or cpu is None:
-        return runs.system
-    return f"{runs.system}: {memory:,.0f} MiB·s, {cpu:.1f} CPU·s"
+        told = runs.system
+    else:
+        told = f"{runs.system}: {memory:,.0f} MiB·s, {cpu:.1f} CPU·s"
+    return textwrap.fill(told, LEGEND_CHARACTERS)
 
 
 def _save(figure: Figure, panels: Sequence[Axes], path: Path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from app.benchmark.curve import Curve
@@ -69,3 +71,13 @@ def test_pictures_are_written(results, make_run, make_result, tmp_path):
     for name in ("growth.png", "case.png", "none.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / name).stat().st_size < 100_000
+
+
+def test_a_command_longer_than_the_picture_is_wide_leaves_room_for_the_curves(
+    make_run, make_result, tmp_path
+):
+    """Else the layout gives up, with a warning, and the warning is an error here."""
+    result = make_result([make_run()])
+    long = replace(result, ours=replace(result.ours, system="/a/long/path/tool " * 20))
+    plot_curves(tmp_path / "case.png", long)
+    assert (tmp_path / "case.png").read_bytes().startswith(b"\x89PNG")

@@ -142,7 +142,8 @@ def test_most_patches_are_centered_on_an_organ():
 
 
 def test_phase_one_gets_the_whole_scan_with_air_around_and_one_kind_of_organ():
-    transforms = locate_transforms((32, 32, 32))
+    # A seed that draws neither contrast nor brightness: they change air, too.
+    transforms = locate_transforms((32, 32, 32)).set_random_state(seed=0)
     body = example()
     body["image"][:] = 1.0
 
