@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.predict import add_weights_argument
-from app.errors import UsageError
+from app.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,8 +153,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.output.parent.is_dir():
-        raise UsageError(f"--output {arguments.output}: no folder {arguments.output.parent}")
     if arguments.output.suffix != ".json":
         raise UsageError(f"--output {arguments.output}: a name that ends in .json expected")
     if arguments.repeat < 1:
@@ -166,6 +164,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--references {arguments.references}: only with --input")
     if arguments.time_budget is not None and arguments.against is None:
         raise UsageError("--time-budget is a share of another system's time; add --against")
+    try:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
 
 
 def _systems(arguments: argparse.Namespace) -> "tuple[System, System | None]":

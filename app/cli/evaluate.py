@@ -14,7 +14,8 @@ Protocols:
 Where the two differ is printed under either.
 
 Beside label maps that `predict` wrote lies its record, run.json: then boxes.csv tells for each
-case how much of the organs phase one's box holds, and how large it is against the smallest one.
+case how much of the organs phase one's box holds, and how large it is against the smallest one;
+summary.json tells the worst of them.
 
 Exit code: 0 all compared, 1 a prediction is missing or a file could not be used, 2 wrong use.
 """
@@ -88,10 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     summaries = {name: summarize(results) for name, results in evaluation.results.items()}
     write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
-    write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
+    boxes = score_boxes(arguments.predictions, arguments.references)
+    write_summary(arguments.output / "summary.json", evaluation, summaries, protocol, boxes)
     write_report(arguments.output / "report.html", evaluation, summaries[protocol], protocol)
 
-    boxes = score_boxes(arguments.predictions, arguments.references)
     if boxes:
         write_boxes(arguments.output / "boxes.csv", boxes)
         print(_boxes_line(boxes))
@@ -113,12 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _boxes_line(boxes: "list[BoxScore]") -> str:
     """Sum up how well phase one did."""
-    recalls = [box.recall for box in boxes if box.has_organs]
-    ratios = [box.volume_ratio for box in boxes if box.volume_ratio is not None]
-    false = sum(box.found for box in boxes if not box.has_organs)
-    least = f", least organ recall {min(recalls):.5f}" if recalls else ""
-    largest = f", largest volume ratio {max(ratios):.2f}" if ratios else ""
-    return f"boxes of {len(boxes)} case(s){least}{largest}, {false} without organs boxed"
+    from app.evaluation.boxes import summarize_boxes
+
+    summary = summarize_boxes(boxes)
+    recall, ratio = summary.least_recall, summary.largest_volume_ratio
+    least = "" if recall is None else f", least organ recall {recall:.5f}"
+    largest = "" if ratio is None else f", largest volume ratio {ratio:.2f}"
+    false = summary.num_without_organs_boxed
+    return f"boxes of {summary.num_cases} case(s){least}{largest}, {false} without organs boxed"
 
 
 def _as_line(difference: "Difference") -> str:

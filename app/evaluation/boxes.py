@@ -3,9 +3,10 @@
 import csv
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -42,6 +43,51 @@ class BoxScore:
     volume_ratio: float | None
     found: bool
     has_organs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxSummary:
+    """The boxes of all cases in a few numbers.
+
+    Parameters
+    ----------
+    num_cases : int
+        Cases that have a box or were searched for one.
+    num_without_organs_boxed : int
+        Cases whose reference labels nothing and that got a box nevertheless.
+    least_recall : float or None
+        Smallest share of organ voxels that a box holds; None if no case has organs.
+    largest_volume_ratio, mean_volume_ratio : float or None
+        Volume of the box over that of the smallest one; None if there is none.
+    """
+
+    num_cases: int
+    num_without_organs_boxed: int
+    least_recall: float | None
+    largest_volume_ratio: float | None
+    mean_volume_ratio: float | None
+
+
+def summarize_boxes(scores: Collection[BoxScore]) -> BoxSummary:
+    """Tell the worst box and the mean size.
+
+    Parameters
+    ----------
+    scores : collection of BoxScore
+        One for each case.
+
+    Returns
+    -------
+    BoxSummary
+    """
+    ratios = [score.volume_ratio for score in scores if score.volume_ratio is not None]
+    return BoxSummary(
+        num_cases=len(scores),
+        num_without_organs_boxed=sum(score.found for score in scores if not score.has_organs),
+        least_recall=min((score.recall for score in scores if score.has_organs), default=None),
+        largest_volume_ratio=max(ratios, default=None),
+        mean_volume_ratio=fmean(ratios) if ratios else None,
+    )
 
 
 def read_boxes(predictions: Path) -> dict[str, Box | None]:

@@ -1,13 +1,15 @@
 """Means with intervals: what the scores of these cases say about the next ones."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from app.evaluation.boxes import BoxScore, summarize_boxes
 from app.evaluation.protocols import Protocol
 from app.evaluation.score import Evaluation, OrganResult, find_differences
 from app.imaging.io import atomic_path
@@ -125,7 +127,11 @@ def _interval(means: npt.NDArray[np.float64]) -> Interval:
 
 
 def write_summary(
-    path: Path, evaluation: Evaluation, summaries: dict[Protocol, Summary], protocol: Protocol
+    path: Path,
+    evaluation: Evaluation,
+    summaries: dict[Protocol, Summary],
+    protocol: Protocol,
+    boxes: Collection[BoxScore] = (),
 ) -> None:
     """Write the means as JSON; what is not scored is ``null``.
 
@@ -139,6 +145,8 @@ def write_summary(
         Means of both protocols.
     protocol : Protocol
         The one asked for; of the other only the means over all organs are told.
+    boxes : collection of BoxScore, optional
+        Phase one's; without any, the summary tells that there are none.
     """
     summary = summaries[protocol]
     record = {
@@ -158,6 +166,7 @@ def write_summary(
             }
             for name, (dsc, nsd) in summary.organs.items()
         },
+        "boxes": asdict(summarize_boxes(boxes)) if boxes else None,
         "missing_predictions": evaluation.missing,
         "extra_predictions": [path.name for path in evaluation.extra],
         "problems": evaluation.problems[protocol],

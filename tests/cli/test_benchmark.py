@@ -32,7 +32,7 @@ def bench(tmp_path):
     write_labels(scans / "small_0000.nii.gz", np.zeros((3, 4, 5), np.int16))
 
     def run(*options):
-        output = tmp_path / "benchmark.json"
+        output = tmp_path / "made" / "anew" / "benchmark.json"
         code = main(["benchmark", "--input", str(scans), "--output", str(output), *options])
         return code, json.loads(output.read_text())
 
@@ -95,7 +95,7 @@ def test_a_build_that_fails_fails_the_benchmark(bench):
 
 def test_samples_and_a_plot_lie_beside_the_figures(bench, build, tmp_path):
     bench("--system", build(), "--against", build())
-    names = {path.name for path in (tmp_path / "benchmark").iterdir()}
+    names = {path.name for path in (tmp_path / "made" / "anew" / "benchmark").iterdir()}
     assert names == {"small-ours-1.csv", "small-other-1.csv", "small.png"}
 
 
@@ -113,3 +113,12 @@ def test_samples_and_a_plot_lie_beside_the_figures(bench, build, tmp_path):
 def test_wrong_use_is_exit_code_2(options, said, tmp_path, capsys):
     assert main(["benchmark", "--output", str(tmp_path / "out.json"), *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    output = tmp_path / "taken" / "new" / "out.json"
+    assert main(["benchmark", "--output", str(output)]) == 2
+    told = capsys.readouterr()
+    assert f"--output {output}: cannot be made" in told.err
+    assert "Measuring" not in told.out

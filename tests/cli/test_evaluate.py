@@ -76,6 +76,22 @@ def test_two_folders_become_scores_summary_and_report(folders, tmp_path, capsys)
     assert "strict DSC 0.8571" in told
 
 
+def test_the_summary_tells_phase_ones_boxes_where_predict_left_its_record(folders, tmp_path):
+    predictions, references = folders
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    assert evaluate(folders, tmp_path / "without") == 0
+    whole = {"start": [0, 0, 0], "stop": list(labels().shape)}
+    record = {"cases": [{"name": "a", "status": "ok", "box": whole}]}
+    (predictions / "run.json").write_text(json.dumps(record))
+    assert evaluate(folders, tmp_path / "with") == 0
+
+    assert read_summary(tmp_path / "without")["boxes"] is None
+    boxes = read_summary(tmp_path / "with")["boxes"]
+    assert (boxes["num_cases"], boxes["least_recall"]) == (1, 1.0)
+    assert boxes["largest_volume_ratio"] >= 1.0
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_both_protocols_print_where_they_differ(folders, tmp_path, capsys, protocol):
     for folder in folders:

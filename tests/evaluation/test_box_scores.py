@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.errors import UnreadableScanError
-from app.evaluation.boxes import read_boxes, score_box, score_boxes, write_boxes
+from app.evaluation.boxes import read_boxes, score_box, score_boxes, summarize_boxes, write_boxes
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import write_volume
 from app.imaging.volume import Volume
@@ -39,6 +39,23 @@ def test_no_box_holds_nothing_and_is_right_where_nothing_is(organs):
     assert (missed.recall, missed.found, missed.has_organs) == (0.0, False, True)
     assert (right.recall, right.found, right.has_organs) == (1.0, False, False)
     assert (false.found, false.has_organs, false.volume_ratio) == (True, False, None)
+
+
+def test_the_worst_box_sums_up_many(organs):
+    empty = np.zeros(SHAPE, np.uint8)
+    scores = [
+        score_box("a", Box.between((1, 3, 4), (7, 8, 10)), organs),
+        score_box("b", Box.between((2, 3, 4), (6, 8, 7)), organs),
+        score_box("c", Box.between((0, 0, 0), (2, 2, 2)), empty),
+    ]
+    summary = summarize_boxes(scores)
+
+    assert (summary.num_cases, summary.num_without_organs_boxed) == (3, 1)
+    assert summary.least_recall == pytest.approx(60 / 90)
+    assert summary.largest_volume_ratio == pytest.approx(1.5)
+    assert summary.mean_volume_ratio == pytest.approx(1.0)
+    nothing = summarize_boxes(scores[2:])
+    assert (nothing.least_recall, nothing.largest_volume_ratio) == (None, None)
 
 
 def test_boxes_come_from_the_record_and_organs_from_any_orientation(organs, tmp_path):
