@@ -137,8 +137,10 @@ def _let_training_speak() -> None:
 
 def _train_on_bank(arguments: argparse.Namespace) -> None:
     from app.training.config import RECIPES
+    from app.training.machine import keep_freed_memory
     from app.training.run import train
 
+    keep_freed_memory()
     phase, config = _settings(arguments, RECIPES[arguments.phase])
     train(
         phase,
@@ -191,8 +193,10 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
 def _train_in_process(*, process: "Process", verbose: bool, **arguments: Any) -> None:
     """Train in one of several processes, which knows nothing of how the first logs."""
     from app.cli.main import set_up_logging
+    from app.training.machine import keep_freed_memory
     from app.training.own_data import train_on_scans
 
+    keep_freed_memory()
     if process.size > 1:
         set_up_logging(verbose)
         _let_training_speak()

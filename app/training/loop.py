@@ -15,6 +15,7 @@ from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_start, load_state, load_weights, save_state, save_weights
 from app.training.config import TrainingConfig
 from app.training.curve import Curve
+from app.training.machine import computes_in_bfloat16
 from app.training.processes import Process
 from app.training.schedule import AveragedModel, learning_rate
 
@@ -80,6 +81,7 @@ class Trainer:
         if self.process.size > 1:
             self.costs = DistributedDataParallel(self.costs)
         self.average = AveragedModel(model, config.ema_decay)
+        self.in_bfloat16 = config.mixed_precision and computes_in_bfloat16(self.process.device)
         self.optimizer = torch.optim.AdamW(
             [*model.parameters(), *objective.parameters()],
             lr=config.learning_rate,
@@ -146,7 +148,7 @@ class Trainer:
         batch = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16):
             loss = self.costs(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

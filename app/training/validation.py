@@ -18,6 +18,7 @@ from app.imaging.geometry import LabelVolume
 from app.imaging.preprocess import AIR
 from app.training.board import Board, draw_comparison
 from app.training.checkpoint import save_weights
+from app.training.machine import computes_in_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Validator:
         self.phase = phase
         self.output = output
         self.device = device
+        self.in_bfloat16 = computes_in_bfloat16(device)
         self.board = board
 
     def __call__(self, network: nn.Module, step: int) -> None:
@@ -94,7 +96,7 @@ class Validator:
     @torch.no_grad()
     def predict(self, network: nn.Module, image: torch.Tensor) -> LabelVolume:
         """Segment one network input (1, Z, Y, X); gives (Z, Y, X)."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             logits = sliding_window_inference(
                 image[None].float(),
                 self.phase.patch_shape,
