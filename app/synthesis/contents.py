@@ -4,7 +4,10 @@ Like all that :mod:`app.synthesis.variation` draws, it changes what the scanner 
 label: what lies in the stomach belongs to it, and bowel grows only where no organ is.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
 from app.synthesis.fields import smooth_noise
@@ -189,6 +192,80 @@ def pack_loops(scene: Scene) -> None:
     if scene.rng.random() < 0.5:
         lumen &= scene.noise(scene.rng.uniform(4.0, 7.0)) < scene.rng.uniform(-0.3, 1.0)
     scene.tissues[lumen] = contents[lumen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loops:
+    """What the loops of one convolute have in common; lengths in mm."""
+
+    radius_mm: float
+    wall_mm: float
+    gap_mm: float
+    content: Tissue
+    gas_share: float
+    fold_limit: float
+    """Folds fill the lumen where noise is above this."""
+
+
+def _draw_loops(rng: np.random.Generator) -> _Loops:
+    """Draw them; in a third wall lies against wall, in half of the others folds show."""
+    kinds = (Tissue.BOWEL_FLUID, Tissue.BOWEL_CONTENT, Tissue.FOOD, Tissue.ORAL_CONTRAST)
+    radius_mm = rng.uniform(8.0, 16.0)
+    is_collapsed = rng.random() < 0.35
+    return _Loops(
+        radius_mm=radius_mm,
+        wall_mm=radius_mm if is_collapsed else rng.uniform(1.2, 4.0),
+        gap_mm=rng.uniform(0.5, 4.0),
+        content=Tissue(rng.choice(kinds, p=(0.5, 0.32, 0.08, 0.1))),
+        gas_share=float(rng.choice((0.0, 0.3))),
+        fold_limit=rng.uniform(-0.3, 1.0) if rng.random() < 0.5 else np.inf,
+    )
+
+
+def coil_loops(scene: Scene) -> None:
+    """Coil short loops of small bowel beside an organ, fat between them, as jejunum lies.
+
+    Loops of soft tissue next to pancreas and kidneys are what an unenhanced scan shows there, and
+    are taken for them by who has only seen fat in that place.
+    """
+    room = (Tissue.MESENTERY, *_BOWEL)
+    start = scene.place(room, near=scene.rng.choice(BESIDE_BOWEL))
+    if start is None:
+        return
+    loops = _draw_loops(scene.rng)
+    _lay_loop(scene, start, room, loops)
+    centers = [start]
+    for _ in range(int(scene.rng.integers(5, 35))):
+        # The next one lies beside any of those before it, where no organ is.
+        toward = scene.rng.standard_normal(3)
+        toward *= 2.0 * loops.radius_mm / np.linalg.norm(toward)
+        step = np.rint(toward / np.array(scene.spacing_mm)).astype(np.int64)
+        center = centers[int(scene.rng.integers(len(centers)))] + step
+        center = np.clip(center, 0, np.array(scene.tissues.shape) - 1)
+        if scene.tissues[tuple(center)] in room:
+            _lay_loop(scene, center, room, loops)
+            centers.append(center)
+
+
+def _lay_loop(
+    scene: Scene, center: npt.NDArray[np.int64], room: tuple[Tissue, ...], loops: _Loops
+) -> None:
+    """Lay one loop with its rim of fat where there is room."""
+    radius_mm = loops.radius_mm * scene.rng.uniform(0.75, 1.25)
+    length_mm = scene.rng.uniform(0.0, 4.0) * radius_mm
+    part, at = scene.around(center, 0.5 * length_mm + 1.5 * radius_mm + loops.gap_mm)
+    depth_mm = part.tube_depth_mm(at, radius_mm, length_mm)
+    free = part.where(room)
+    part.turn(free & (depth_mm > -loops.gap_mm), Tissue.MESENTERY)
+    loop = free & (depth_mm > 0)
+    part.turn(loop, Tissue.BOWEL_WALL)
+    lumen = loop & (depth_mm > loops.wall_mm)
+    if not lumen.any():
+        return
+    part.turn(lumen & (part.noise(scene.rng.uniform(4.0, 7.0)) < loops.fold_limit), loops.content)
+    if scene.rng.random() < loops.gas_share:
+        row = np.arange(lumen.shape[1])[None, :, None]
+        part.turn(lumen & (row < _level(part, lumen, 0.0, 0.9)), Tissue.BOWEL_GAS)
 
 
 def _level(scene: Scene, lumen: BoolVolume, low: float, high: float) -> float:

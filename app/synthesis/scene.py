@@ -68,6 +68,18 @@ class Scene:
             coarse = coarse.repeat(2, axis)
         return coarse[tuple(slice(size) for size in self.tissues.shape)]
 
+    def around(
+        self, center: npt.NDArray[np.integer], reach_mm: float
+    ) -> tuple["Scene", npt.NDArray[np.int64]]:
+        """Give the piece of the scene about a voxel, and where that voxel lies in it.
+
+        What is turned in the piece is turned in the scene: small things need no look at all of it.
+        """
+        reach = np.ceil(reach_mm / np.array(self.spacing_mm)).astype(np.int64)
+        first = np.maximum(center - reach, 0)
+        window = tuple(map(slice, first, center + reach + 1))
+        return Scene(self.tissues[window], self.spacing_mm, self.rng), center - first
+
     def ball(self, center: npt.NDArray[np.integer], radius_mm: float) -> BoolVolume:
         """Mark a lumpy ellipsoid."""
         stretch = self.rng.uniform(0.7, 1.4, 3)

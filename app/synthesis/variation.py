@@ -13,6 +13,7 @@ from app.imaging.geometry import LabelVolume, SpacingZYX
 from app.synthesis.contents import (
     add_loops,
     add_wide_colon,
+    coil_loops,
     distend_bowel,
     pack_loops,
     refill_bowel,
@@ -217,6 +218,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (distend_bowel, 0.5),
     (add_loops, 0.5),
     (pack_loops, 0.3),
+    (coil_loops, 0.6),
     (add_wide_colon, 0.45),
     (refill_stomach, 1.0),
     (add_strands, 0.6),

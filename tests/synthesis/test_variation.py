@@ -27,6 +27,7 @@ REPLACES = {
     contents.distend_bowel: {*contents._BOWEL, Tissue.MESENTERY},
     contents.add_loops: {Tissue.MESENTERY},
     contents.pack_loops: {Tissue.MESENTERY},
+    contents.coil_loops: {*contents._BOWEL, Tissue.MESENTERY},
     contents.add_wide_colon: {*contents._BOWEL, Tissue.MESENTERY},
     variation.lobulate_pancreas: {Tissue.PANCREAS},
     variation.add_strands: {Tissue.MESENTERY},
@@ -138,6 +139,43 @@ def test_packed_loops_lie_near_an_organ_and_hold_fluid_or_nothing(body, monkeypa
     assert {Tissue.BOWEL_WALL, Tissue.BOWEL_FLUID} <= held
 
 
+def test_coiled_loops_are_as_wide_as_small_bowel_and_kept_apart_by_fat(body, monkeypatch):
+    monkeypatch.setattr(contents, "BESIDE_BOWEL", (Tissue.LEFT_KIDNEY,))
+    # Room without bowel of the body's own, so that what lies there afterwards is what was laid.
+    plain = body.copy()
+    plain[np.isin(plain, [int(tissue) for tissue in contents._BOWEL])] = Tissue.MESENTERY
+    laid = np.isin(np.arange(256), [int(tissue) for tissue in contents._BOWEL])
+    pieces, widths_mm, held = 0, [], set()
+    for seed in range(8):
+        scene = Scene(plain.copy(), SPACING_MM, np.random.default_rng(seed))
+        contents.coil_loops(scene)
+        bowel = laid[scene.tissues]
+        held |= set(np.unique(scene.tissues[bowel]).tolist())
+        pieces += ndimage.label(bowel)[1]
+        depth_mm = ndimage.distance_transform_edt(np.pad(bowel, 1), sampling=SPACING_MM)
+        widths_mm.append(2 * depth_mm.max())
+        organs = ORGAN_OF_TISSUE[scene.tissues] > 0
+        lumen = bowel & (scene.tissues != Tissue.BOWEL_WALL)
+        assert lumen.sum() < 0.9 * bowel.sum()
+        assert not (organs != (ORGAN_OF_TISSUE[body] > 0)).any()
+    assert {Tissue.BOWEL_WALL, Tissue.BOWEL_FLUID} <= held
+    assert pieces > 3 * 8
+    # Of radius 8 to 16 mm, a quarter more or less; loops may touch where the rim of fat is thin.
+    assert 2 * 8 * 0.75 < np.median(widths_mm) < 2 * 16 * 1.5
+
+
+def test_what_is_turned_around_a_place_is_turned_in_the_scene(scene):
+    corner = np.array([1, 40, 97])
+
+    part, at = scene.around(corner, reach_mm=10.0)
+
+    # 10 mm are 2 slices, 3 rows and 3 columns of 5 x 3.5 x 4 mm; the scene ends at 0 and 100.
+    assert part.tissues.shape == (4, 7, 6)
+    assert at.tolist() == [1, 3, 3]
+    part.tissues[tuple(at)] = Tissue.CYST
+    assert scene.tissues[1, 40, 97] == Tissue.CYST
+
+
 def test_a_lobulated_pancreas_stays_a_pancreas_in_part(scene):
     before = (scene.tissues == Tissue.PANCREAS).sum()
 
@@ -151,7 +189,8 @@ def test_no_variation_but_a_removal_changes_what_an_organ_covers(body, monkeypat
     """The label map is cut from the body, so an organ's tissue may only become a part of it."""
     monkeypatch.setattr(variation, "REMOVED_SHARE", dict.fromkeys(removed, 1.0))
     monkeypatch.setattr(variation, "VARIATIONS", [(one, 1.0) for one in (
-        contents.pack_loops, contents.add_wide_colon, contents.refill_bowel, contents.add_loops,
+        contents.pack_loops, contents.coil_loops, contents.add_wide_colon, contents.refill_bowel,
+        contents.add_loops,
     )])  # fmt: skip
     organs = ORGAN_OF_TISSUE[body]
     for seed in range(4):
