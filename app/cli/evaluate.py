@@ -21,15 +21,18 @@ Exit code: 0 all compared, 1 a prediction is missing or a file could not be used
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.errors import OutputError
+from app.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from app.evaluation.boxes import BoxScore
     from app.evaluation.score import Difference
+
+logger = logging.getLogger(__name__)
 
 HELP = "score label maps against references: DSC, NSD, a report"
 
@@ -89,7 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     summaries = {name: summarize(results) for name, results in evaluation.results.items()}
     write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
-    boxes = score_boxes(arguments.predictions, arguments.references)
+    try:
+        boxes = score_boxes(arguments.predictions, arguments.references)
+    except InputError as error:  # the label maps are scored all the same
+        logger.warning("%s; no boxes are scored", error)
+        boxes = []
     write_summary(arguments.output / "summary.json", evaluation, summaries, protocol, boxes)
     write_report(arguments.output / "report.html", evaluation, summaries[protocol], protocol)
 

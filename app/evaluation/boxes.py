@@ -10,11 +10,10 @@ from statistics import fmean
 
 import numpy as np
 
-from app.errors import UnreadableScanError
-from app.evaluation.pairs import find_pairs
+from app.errors import InputError, UnreadableScanError
+from app.evaluation.pairs import find_pairs, load_pair
 from app.imaging.crop import bounding_box
 from app.imaging.geometry import Box, LabelVolume
-from app.imaging.io import read_scan
 
 RECORD_NAME = "run.json"
 
@@ -169,17 +168,28 @@ def score_boxes(predictions: Path, references: Path) -> list[BoxScore]:
     Returns
     -------
     list of BoxScore
-        Empty if the label maps were not written by ``predict``.
+        Empty if the label maps were not written by ``predict``. A case whose reference cannot
+        be read, or lies on another grid than the label map, is left out.
+
+    Raises
+    ------
+    UnreadableScanError
+        If there is a record that ``predict`` has not written.
     """
     if not (predictions / RECORD_NAME).exists():
         return []
     boxes = read_boxes(predictions)
-    pairs, _ = find_pairs(predictions, references)
-    return [
-        score_box(pair.case, boxes[pair.case], read_scan(pair.reference_path)[0].array)
-        for pair in pairs
-        if pair.case in boxes
-    ]
+    scores = []
+    for pair in find_pairs(predictions, references)[0]:
+        if pair.case not in boxes:
+            continue
+        try:
+            loaded = load_pair(pair)
+        except InputError:
+            continue
+        if loaded.aligned is not None:
+            scores.append(score_box(pair.case, boxes[pair.case], loaded.reference.in_lps))
+    return scores
 
 
 def write_boxes(path: Path, scores: Iterable[BoxScore]) -> None:

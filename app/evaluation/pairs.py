@@ -53,6 +53,8 @@ class LoadedPair:
         either header; None where not even their numbers agree.
     problem : str
         Why the prediction cannot be used; empty if it can, or is missing.
+    problem_as_stored : str
+        The same for a look at the voxels alone.
     """
 
     case: str
@@ -60,6 +62,7 @@ class LoadedPair:
     aligned: LabelVolume | None
     as_stored: LabelVolume | None
     problem: str = ""
+    problem_as_stored: str = ""
 
 
 def find_pairs(
@@ -147,9 +150,22 @@ def load_pair(pair: Pair) -> LoadedPair:
         prediction = read_label_map(pair.prediction_path)
     except CascadeError as error:
         return LoadedPair(
-            case=pair.case, reference=reference, aligned=None, as_stored=None, problem=str(error)
+            case=pair.case,
+            reference=reference,
+            aligned=None,
+            as_stored=None,
+            problem=str(error),
+            problem_as_stored=str(error),
         )
-    as_stored = prediction.array if prediction.array.shape == reference.array.shape else None
+    as_stored: LabelVolume | None = prediction.array
+    problem_as_stored = ""
+    if prediction.array.shape != reference.array.shape:
+        as_stored = None
+        problem_as_stored = (
+            f"{prediction.path}: stored as {prediction.array.shape} voxels, its reference "
+            f"{reference.path} as {reference.array.shape} (slices, rows, columns), and the "
+            "challenge's rules turn nothing; store it as the reference is, or use --protocol strict"
+        )
     problem = _grid_difference(reference, prediction.path, prediction.source.geometry)
     if problem:
         aligned = None
@@ -164,6 +180,7 @@ def load_pair(pair: Pair) -> LoadedPair:
         aligned=aligned,
         as_stored=as_stored,
         problem=problem,
+        problem_as_stored=problem_as_stored,
     )
 
 

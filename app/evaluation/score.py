@@ -221,8 +221,8 @@ def _score_pair(
     """Add the scores of one case under both protocols."""
     if loaded.problem:
         evaluation.problems["strict"].append(loaded.problem)
-        if loaded.as_stored is None:
-            evaluation.problems["flare24"].append(loaded.problem)
+    if loaded.problem_as_stored:
+        evaluation.problems["flare24"].append(loaded.problem_as_stored)
     header = loaded.reference.source.header.geometry
     spacing_mm = header.spacing_mm
     aligned = _lay_over(loaded.reference.array, loaded.aligned)
@@ -267,6 +267,8 @@ def _draw(
     """Keep a picture of a result, with scan and surroundings where there is a scan."""
     source = loaded.reference.source
     box = overlay.box(organ)
+    if any(part.start == part.stop for part in box):
+        return  # in neither label map: nothing to see
     scan = backdrop.read()
     if scan is not None:
         spacing_mm = source.header.geometry.spacing_mm

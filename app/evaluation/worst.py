@@ -137,9 +137,10 @@ def draw_disagreement(
     """
     wrong = mask_gt ^ mask_pred
     step_z, step_y, step_x = spacing_mm
-    # Counting the few wrong voxels beats summing over all of them.
-    z, y, x = (int(np.argmax(np.bincount(places, minlength=1))) for places in np.nonzero(wrong))
-    behind = np.full(wrong.shape, DISPLAY_WINDOW_HU[0], np.int16) if scan is None else scan
+    z, y, x = (int(wrong.sum(others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
+    behind = scan
+    if behind is None:
+        behind = np.broadcast_to(np.int16(DISPLAY_WINDOW_HU[0]), wrong.shape)
     planes = [
         (mask_gt[z], mask_pred[z], behind[z], (step_y, step_x)),
         (mask_gt[::-1, y], mask_pred[::-1, y], behind[::-1, y], (step_z, step_x)),

@@ -92,6 +92,18 @@ def test_the_summary_tells_phase_ones_boxes_where_predict_left_its_record(folder
     assert boxes["largest_volume_ratio"] >= 1.0
 
 
+def test_another_tools_record_costs_the_boxes_alone(folders, tmp_path, capsys):
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    (folders[0] / "run.json").write_text('{"cases": [{"name": "a", "status": "ok"}]}')
+
+    assert evaluate(folders, tmp_path / "out") == 0
+
+    assert "no boxes are scored" in capsys.readouterr().err
+    assert read_summary(tmp_path / "out")["boxes"] is None
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_both_protocols_print_where_they_differ(folders, tmp_path, capsys, protocol):
     for folder in folders:

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from label_files import make_folders, write_labels
 
 from app.errors import UnreadableScanError
 from app.evaluation.boxes import read_boxes, score_box, score_boxes, summarize_boxes, write_boxes
@@ -11,6 +12,11 @@ from app.imaging.io import write_volume
 from app.imaging.volume import Volume
 
 SHAPE = (8, 10, 12)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_folders(tmp_path)
 
 
 @pytest.fixture
@@ -83,6 +89,20 @@ def test_boxes_come_from_the_record_and_organs_from_any_orientation(organs, tmp_
     with (tmp_path / "boxes.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["case"], float(row["organ_recall"]), float(row["volume_ratio"])) == ("a", 1, 1)
+
+
+def test_a_reference_that_is_broken_or_on_another_grid_has_no_box_score(folders, organs):
+    predictions, references = folders
+    for name in ("a", "b", "c"):
+        write_labels(predictions / f"{name}.nii.gz", organs)
+    write_labels(references / "a.nii.gz", organs)
+    write_labels(references / "b.nii.gz", organs[1:])
+    (references / "c.nii.gz").write_bytes(b"broken")
+    box = {"start": [2, 3, 4], "stop": [6, 8, 10]}
+    cases = [{"name": name, "status": "ok", "box": box} for name in ("a", "b", "c")]
+    (predictions / "run.json").write_text(json.dumps({"cases": cases}))
+
+    assert [score.case for score in score_boxes(predictions, references)] == ["a"]
 
 
 def test_label_maps_from_elsewhere_have_no_boxes_and_a_broken_record_is_named(tmp_path):
