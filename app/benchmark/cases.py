@@ -1,16 +1,28 @@
 """The scans that are timed: phantoms of the published sizes, or a folder of real ones."""
 
-import shutil
+import hashlib
+import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import app.synthesis
 from app.errors import CascadeError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, peek
+from app.imaging.io import SCAN_SUFFIXES, read_scan, write_volume
+from app.imaging.orientation import from_lps
+from app.imaging.volume import Volume
+from app.manifest import sha256_of
+
+logger = logging.getLogger(__name__)
 
 SEED = 20240
+
+PHANTOM_RECORD_NAME = "phantom.json"
+"""Beside a phantom: what it was made from, and the checksums of its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +78,8 @@ class Scan:
         Its true label map, where there is one.
     shape, spacing_mm : (z, y, x)
         Voxels, and their spacing in mm, as stored.
+    sha256 : str
+        Of the scan's file, in hexadecimal.
     """
 
     name: str
@@ -73,6 +87,7 @@ class Scan:
     truth: Path | None
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    sha256: str
 
 
 def pick_cases(names: Sequence[str], cases: Sequence[PhantomCase] = CASES) -> list[PhantomCase]:
@@ -91,7 +106,10 @@ def pick_cases(names: Sequence[str], cases: Sequence[PhantomCase] = CASES) -> li
 
 
 def make_phantom(case: PhantomCase, folder: Path) -> Scan:
-    """Make the scan of a case, unless an earlier run left it.
+    """Make the scan of a case, unless an earlier run left the very same.
+
+    An earlier one is of use if it was made with the same size, spacing and seed by the same
+    :mod:`app.synthesis`, and if neither of its files has changed since.
 
     Parameters
     ----------
@@ -112,8 +130,17 @@ def make_phantom(case: PhantomCase, folder: Path) -> Scan:
     """
     scans, labels = folder / case.name / "scans", folder / case.name / "labels"
     scan, truth = scans / f"{case.name}_0000.nii.gz", labels / f"{case.name}.nii.gz"
-    # The scan is written last.
-    if not scan.exists() or not truth.exists():
+    record_path = folder / case.name / PHANTOM_RECORD_NAME
+    parameters = {
+        "size": case.size_xyz,
+        "spacing_mm": case.spacing_xyz,
+        "seed": SEED,
+        "synthesis_sha256": synthesis_sha256(),
+    }
+    # Without reading them where the record alone tells that they are of no use.
+    recorded = _read_record(record_path)
+    if not parameters.items() <= recorded.items() or recorded != parameters | _files(scan, truth):
+        record_path.unlink(missing_ok=True)
         for target in (scans, labels):
             target.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "app", "synthesize", "--size", case.size_xyz]
@@ -122,69 +149,123 @@ def make_phantom(case: PhantomCase, folder: Path) -> Scan:
         finished = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if finished.returncode != 0:
             raise CascadeError(f"{scan}: the phantom could not be made (see above)")
+        recorded = parameters | _files(scan, truth)
+        record_path.write_text(json.dumps(recorded, indent=1) + "\n")
     return Scan(
-        name=case.name, folder=scans, truth=truth, shape=case.shape, spacing_mm=case.spacing_mm
+        name=case.name,
+        folder=scans,
+        truth=truth,
+        shape=case.shape,
+        spacing_mm=case.spacing_mm,
+        sha256=str(recorded["scan_sha256"]),
     )
 
 
-def find_scans(source: Path, references: Path | None, scratch: Path) -> list[Scan]:
-    """List the scans of a folder, each in a folder of its own.
+def synthesis_sha256() -> str:
+    """Give one checksum of all code that phantoms are made by: the whole of ``app.synthesis``."""
+    digest = hashlib.sha256()
+    for folder in map(Path, app.synthesis.__path__):
+        for path in sorted(folder.rglob("*.py")):
+            text = path.read_bytes()
+            digest.update(f"{path.relative_to(folder).as_posix()} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+def lay_out(name: str, source: Path, truth: Path | None, folder: Path) -> Scan:
+    """Lay a scan out for every system alike: one NIfTI file, alone in a folder.
+
+    Not every system reads every format, and a header or a link whose voxels lie elsewhere would
+    lead nowhere from inside a container. The grid is the scan's own; voxels are HU in int16.
 
     Parameters
     ----------
+    name : str
+        Name of the case; any that a file may have.
     source : Path
-        Folder of scans.
-    references : Path or None
-        Folder with a label map for some or all of them: ``X.nii.gz`` for ``X_0000.nii.gz``.
-    scratch : Path
-        Where the folders with one scan each are made.
+        As for :func:`app.imaging.io.read_scan`.
+    truth : Path or None
+        Its true label map, where there is one.
+    folder : Path
+        Where the folder of the scan is made. Names of folders are ours, since in those some
+        characters have a meaning of their own, such as the colon in Docker's ``--volume``.
 
     Returns
     -------
-    list of Scan
-        By name, at least one.
+    Scan
+
+    Raises
+    ------
+    InputError
+        If it is no scan.
+    OutputError
+        If the copy cannot be written.
+    """
+    volume, found = read_scan(source)
+    for note in found.notes:
+        logger.warning("%s: %s", source, note)
+    geometry = found.header.geometry
+    alone = folder / "scans"
+    alone.mkdir(parents=True)
+    path = alone / f"{name}_0000.nii.gz"
+    write_volume(Volume(from_lps(volume.array, found.orientation), geometry), path)
+    return Scan(
+        name=name,
+        folder=alone,
+        truth=truth,
+        shape=geometry.shape,
+        spacing_mm=geometry.spacing_mm,
+        sha256=sha256_of(path),
+    )
+
+
+def find_truths(references: Path) -> dict[str, Path]:
+    """Find the label maps of a folder.
+
+    Parameters
+    ----------
+    references : Path
+        ``X.nii.gz``, or another type, for the scan ``X_0000.nii.gz``.
+
+    Returns
+    -------
+    dict of str to Path
+        By name of the case.
 
     Raises
     ------
     UsageError
-        If a folder is missing or holds no scan, or two of one name.
-    InputError
-        If a file is no scan.
+        If there is no such folder, or two label maps are of one name.
     """
-    for flag, folder in (("--input", source), ("--references", references)):
-        if folder is not None and not folder.is_dir():
-            raise UsageError(f"{flag} {folder}: no such folder")
-    truths = {_name_of(path): path for path in _images_in(references)} if references else {}
-    scans = []
-    for path in _images_in(source):
-        name, geometry = _name_of(path), peek(path).geometry
-        alone = scratch / name / "scans"
-        if alone.exists():
-            raise UsageError(f"--input {source}: two scans of the name {name}; keep one of them")
-        alone.mkdir(parents=True)
-        shutil.copy(path, alone)  # a link would lead nowhere from inside a container
-        scans.append(
-            Scan(
-                name=name,
-                folder=alone,
-                truth=truths.get(name),
-                shape=geometry.shape,
-                spacing_mm=geometry.spacing_mm,
+    if not references.is_dir():
+        raise UsageError(f"--references {references}: no such folder")
+    truths: dict[str, Path] = {}
+    for path in sorted(references.iterdir()):
+        if not path.name.lower().endswith(SCAN_SUFFIXES) or path.name.startswith("."):
+            continue
+        name = _name_of(path)
+        if name in truths:
+            raise UsageError(
+                f"--references {references}: {truths[name].name} and {path.name} are both of the "
+                f"scan {name}; keep one of them"
             )
-        )
-    if not scans:
-        raise UsageError(
-            f"--input {source}: no scans found; expected files ending in {', '.join(SCAN_SUFFIXES)}"
-        )
-    return scans
+        truths[name] = path
+    return truths
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(SCAN_SUFFIXES) and not path.name.startswith(".")
-    ]
+def _files(scan: Path, truth: Path) -> dict[str, str]:
+    """Give the checksums of a phantom's files; empty if one is missing."""
+    if not scan.is_file() or not truth.is_file():
+        return {}
+    return {"scan_sha256": sha256_of(scan), "labels_sha256": sha256_of(truth)}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read what a phantom was made from; empty if that is not told."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _name_of(path: Path) -> str:

@@ -13,7 +13,8 @@ from app.benchmark.cases import Scan
 from app.benchmark.systems import Measurement, System
 from app.errors import InputError
 from app.imaging.geometry import LabelVolume
-from app.imaging.io import SCAN_SUFFIXES, read_scan
+from app.imaging.io import SCAN_SUFFIXES
+from app.imaging.label_maps import grid_difference, read_label_map
 from app.labels import NUM_CLASSES, ORGANS
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,11 @@ class Runs:
         return self._median_area(lambda run: run.curve.cpu_area_s)
 
     @property
+    def num_patches(self) -> int | None:
+        """Patches that the networks ran in the last run; None if it did not record them."""
+        return self.measurements[-1].num_patches
+
+    @property
     def steps_s(self) -> dict[str, float]:
         """Median wall time of each step, in s; empty if a run told none."""
         told = [run.steps_s for run in self.measurements]
@@ -92,6 +98,8 @@ class CaseResult:
         nothing to compare.
     without_labels : tuple of str
         Systems whose last run did not leave one label map.
+    not_compared : tuple of str
+        Why there is no DSC where there are two label maps, a sentence each.
     """
 
     scan: Scan
@@ -101,6 +109,7 @@ class CaseResult:
     truth: Agreement | None = None
     their_truth: Agreement | None = None
     without_labels: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
     def ratio(self, figure: Callable[[Runs], float | None]) -> float | None:
         """Give a figure of this system over the other's; None where one is not known."""
@@ -134,7 +143,7 @@ def compare(
     repeat : int
         How often each is run.
     scratch : Path
-        Where label maps are written; emptied of them again.
+        Where folders for label maps are made, and removed again.
 
     Returns
     -------
@@ -142,7 +151,7 @@ def compare(
     """
     systems = [ours] if theirs is None else [ours, theirs]
     runs: list[list[Measurement]] = [[] for _ in systems]
-    folders = [scratch / scan.name / f"labels{index}" for index in range(len(systems))]
+    folders = [scratch / f"labels{index}" for index in range(len(systems))]
     for number in range(repeat):
         for system, measurements, folder in zip(systems, runs, folders, strict=True):
             shutil.rmtree(folder, ignore_errors=True)
@@ -152,16 +161,18 @@ def compare(
             measurements.append(measured)
     maps = [label_map_in(folder) for folder in folders]
     our_map, their_map = maps[0], maps[1] if theirs else None
+    reasons: list[str] = []
     result = CaseResult(
         scan=scan,
         ours=Runs(ours.name, runs[0]),
         theirs=Runs(theirs.name, runs[1]) if theirs else None,
-        between=_agreement(our_map, their_map),
-        truth=_agreement(our_map, scan.truth),
-        their_truth=_agreement(their_map, scan.truth),
+        between=_agreement(our_map, their_map, reasons),
+        truth=_agreement(our_map, scan.truth, reasons),
+        their_truth=_agreement(their_map, scan.truth, reasons),
         without_labels=tuple(
             system.name for system, found in zip(systems, maps, strict=True) if found is None
         ),
+        not_compared=tuple(reasons),
     )
     for folder in folders:
         shutil.rmtree(folder)
@@ -179,7 +190,7 @@ def dice_per_organ(one: LabelVolume, other: LabelVolume) -> Agreement:
 
     Parameters
     ----------
-    one, other : (Z, Y, X) arrays of whole numbers
+    one, other : (Z, Y, X) arrays of uint8
         On one grid; values from 14 on stand for no organ.
 
     Returns
@@ -190,7 +201,7 @@ def dice_per_organ(one: LabelVolume, other: LabelVolume) -> Agreement:
     # Every pair of values is counted once, a slice at a time: no mask of the scan's size.
     counts = np.zeros((256, 256), np.int64)
     for plane, other_plane in zip(one, other, strict=True):
-        pairs = plane.astype(np.uint8).astype(np.intp) * 256 + other_plane.astype(np.uint8)
+        pairs = plane.astype(np.intp) * 256 + other_plane
         counts += np.bincount(pairs.ravel(), minlength=counts.size).reshape(counts.shape)
     sizes = counts.sum(axis=1)[:NUM_CLASSES] + counts.sum(axis=0)[:NUM_CLASSES]
     return {
@@ -207,17 +218,19 @@ def mean_dice(agreement: Agreement | None) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def _agreement(one: Path | None, other: Path | None) -> Agreement | None:
-    """Compare two files; None, with a warning, where they cannot be compared."""
+def _agreement(one: Path | None, other: Path | None, reasons: list[str]) -> Agreement | None:
+    """Compare two files; None, with a warning and a reason more, where that cannot be done."""
     if one is None or other is None:
         return None
     try:
-        (volume, _), (other_volume, _) = read_scan(one), read_scan(other)
+        label_map, other_map = read_label_map(one), read_label_map(other)
     except InputError as error:
-        logger.warning("no DSC: %s", error)
-        return None
-    shape, other_shape = volume.array.shape, other_volume.array.shape
-    if shape != other_shape:
-        logger.warning("no DSC: %s has %s voxels (z, y, x), %s %s", one, shape, other, other_shape)
-        return None
-    return dice_per_organ(volume.array, other_volume.array)
+        reason = str(error)
+    else:
+        difference = grid_difference(other_map.source.geometry, label_map.source.geometry)
+        if not difference:
+            return dice_per_organ(label_map.in_lps, other_map.in_lps)
+        reason = f"{one} and {other} lie on different grids: {difference}"
+    logger.warning("no DSC: %s", reason)
+    reasons.append(reason)
+    return None

@@ -54,6 +54,8 @@ class Growth:
     ----------
     axis, unit : str
         What was varied, and the unit that slopes are given for.
+    measured_at : str
+        Its smallest and its largest value, with their unit.
     size : tuple of float
         Its values, in units.
     seconds, cpu_s, peak_mib : Line
@@ -63,6 +65,7 @@ class Growth:
 
     axis: str
     unit: str
+    measured_at: str
     size: tuple[float, ...]
     seconds: Line
     cpu_s: Line
@@ -115,12 +118,14 @@ def growth_of(results: Sequence[CaseResult]) -> list[Growth]:
             axis="slices of 512×512, one body",
             unit="100 slices",
             measure=lambda result: result.scan.shape[0] / 100,
+            tell=lambda low, high: f"{100 * low:.0f} to {100 * high:.0f} slices",
         ),
         _grow(
             [by_name[case.name] for case in BOX_CASES if case.name in by_name],
             axis="located box, 160 slices",
             unit="liter",
             measure=box_liters,
+            tell=lambda low, high: f"{low:.1f} to {high:.1f} l",
         ),
     ]
     return [growth for growth in found if growth is not None]
@@ -128,31 +133,30 @@ def growth_of(results: Sequence[CaseResult]) -> list[Growth]:
 
 def box_liters(result: CaseResult) -> float | None:
     """Give the volume of the box that phase one located, in l; None if there is none."""
-    cases = result.ours.measurements[-1].record.get("cases", [])
-    box = cases[0].get("box") if cases else None
-    if box is None:
+    try:
+        box = result.ours.measurements[-1].record["cases"][0]["box"]
+        extent_mm = np.subtract(box["stop"], box["start"]) * np.asarray(result.scan.spacing_mm)
+    except (LookupError, TypeError, ValueError):
         return None
-    extent_mm = np.subtract(box["stop"], box["start"]) * np.asarray(result.scan.spacing_mm)
     return float(np.prod(extent_mm)) / 1e6
 
 
 def growth_table(growths: Sequence[Growth]) -> str:
-    """Lay slopes out as a Markdown table."""
+    """Lay slopes out as a Markdown table, as in the README."""
     rows = [
         "| grows with | measured at | time | processor time | peak memory |",
         "|---|---|---|---|---|",
     ]
     for growth in growths:
-        sizes = ", ".join(f"{size:.3g}" for size in growth.size)
         lines = (
             (growth.seconds, "s", 1),
             (growth.cpu_s, "CPU·s", 1),
             (growth.peak_mib, "MiB", 0),
         )
-        cells = [growth.axis, f"{sizes} × {growth.unit}"]
+        cells = [growth.axis, growth.measured_at]
         cells += [
-            f"{line.start:.{digits}f} + {line.slope:.{digits}f} {unit} per {growth.unit} "
-            f"(R² {line.r_squared:.2f})"
+            f"{line.start:.{digits}f} {unit} {'-' if round(line.slope, digits) < 0 else '+'} "
+            f"{abs(line.slope):.{digits}f} per {growth.unit} (R² {line.r_squared:.2f})"
             for line, unit, digits in lines
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -165,6 +169,7 @@ def _grow(
     axis: str,
     unit: str,
     measure: Callable[[CaseResult], float | None],
+    tell: Callable[[float, float], str],
 ) -> Growth | None:
     points = [
         (size, result.ours.seconds, cpu_s, peak)
@@ -179,6 +184,7 @@ def _grow(
     return Growth(
         axis=axis,
         unit=unit,
+        measured_at=tell(min(sizes), max(sizes)),
         size=sizes,
         seconds=fit_line(sizes, seconds),
         cpu_s=fit_line(sizes, cpu_times),

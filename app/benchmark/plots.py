@@ -45,9 +45,12 @@ def plot_curves(path: Path, result: CaseResult) -> None:
             label = _legend(runs) if number == 0 else None
             memory.plot(seconds, held, label=label, linewidth=1.2, **style)
             cpus.step(seconds, run.curve.cpus, where="pre", linewidth=1.0, **style)
-    memory.set(title=f"{result.scan.name}: memory and processors in use", ylabel="memory (MiB)")
+    # Names and commands are shown as they stand: between two dollars they would be formulas.
+    memory.set_title(f"{result.scan.name}: memory and processors in use", parse_math=False)
+    memory.set_ylabel("memory (MiB)")
     cpus.set(xlabel="time (s)", ylabel="processors")
-    memory.legend(fontsize="small")
+    for text in memory.legend(fontsize="small").get_texts():
+        text.set_parse_math(False)
     _save(figure, [memory, cpus], path)
 
 

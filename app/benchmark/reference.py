@@ -241,6 +241,7 @@ def run(scans: Path, results: Path, weights: Path) -> None:
             "import": round(import_s, 3),
             "compile": round(time.perf_counter() - started, 3),
         },
+        "startup_in_sequence": True,
         "cases": [],
     }
     for path in paths:

@@ -23,6 +23,7 @@ def as_json(result: CaseResult) -> dict[str, Any]:
     return {
         "voxels_zyx": list(result.scan.shape),
         "spacing_zyx_mm": [_rounded(step) for step in result.scan.spacing_mm],
+        "scan_sha256": result.scan.sha256,
         **_figures(result.ours),
         **{
             f"reference_{name}": figure
@@ -35,6 +36,7 @@ def as_json(result: CaseResult) -> dict[str, Any]:
         "dsc_between": _rounded_all(result.between),
         "dsc_truth": _rounded_all(result.truth),
         "dsc_reference_truth": _rounded_all(result.their_truth),
+        "not_compared": list(result.not_compared),
         "runs": [_run(runs.system, run) for runs in _in_turn(result) for run in runs.measurements],
     }
 
@@ -62,43 +64,59 @@ def write_curves(folder: Path, result: CaseResult) -> None:
             write_csv(folder / f"{result.scan.name}-{label}-{number}.csv", run.curve)
 
 
-def cost_table(results: Sequence[CaseResult]) -> str:
-    """Lay costs out as a Markdown table, a row for each system and case."""
-    rows = [
-        "| case | voxels (x, y, z) | mm (x, y, z) | system | time | peak memory "
-        "| memory area | CPU area |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def cost_table(results: Sequence[CaseResult], heading: str = "phantom") -> str:
+    """Lay this system's costs out as a Markdown table, a row for each case, as in the README.
+
+    Parameters
+    ----------
+    results : sequence of CaseResult
+        One for each case.
+    heading : str
+        What the cases are.
+    """
+    names = ["voxels (x, y, z)", "mm (x, y, z)", "time", "peak memory", "processor time", "patches"]
+    rows = _head([heading, *names])
     for result in results:
+        ours = result.ours
         size = "×".join(str(num) for num in reversed(result.scan.shape))
         spacing = "×".join(f"{step:.4g}" for step in reversed(result.scan.spacing_mm))
-        for runs in _in_turn(result):
-            cells = [result.scan.name, size, spacing, runs.system, f"{runs.seconds:.1f} s"]
-            cells += [
-                _told(_in_gib(runs.peak_mib), "GiB", 2),
-                _told(_in_gib(runs.memory_area_mib_s), "GiB·s", 1),
-                _told(runs.cpu_area_s, "CPU·s", 1),
-            ]
-            rows.append(_row(cells))
+        cells = [_code(result.scan.name), size, spacing, f"{ours.seconds:.1f} s"]
+        cells += [
+            _told(_in_gib(ours.peak_mib), "GiB", 2),
+            _told(ours.cpu_area_s, "CPU·s", 1),
+            _told(ours.num_patches, "", 0),
+        ]
+        rows.append(_row(cells))
     return "\n".join(rows)
 
 
-def ratio_table(results: Sequence[CaseResult]) -> str:
-    """Lay this system over the other out as a Markdown table, a row for each case."""
-    rows = [
-        "| case | time | peak memory | memory area | CPU area | DSC between the two "
-        "| DSC against truth | the other's |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def ratio_table(
+    results: Sequence[CaseResult], heading: str = "phantom", other: str = "reference"
+) -> str:
+    """Lay this system over the other out as a Markdown table, as in the README.
+
+    Parameters
+    ----------
+    results : sequence of CaseResult
+        One for each case; where no other system was run there are no figures.
+    heading : str
+        What the cases are.
+    other : str
+        What the other system is.
+    """
+    names = ["time", "peak memory", "area below memory", "processor time", "DSC between the two"]
+    rows = _head([heading, *names, "DSC against truth", f"the {other}'s"])
     for result in results:
-        ratios = [
-            result.time_ratio,
-            result.memory_ratio,
-            result.ratio(lambda runs: runs.memory_area_mib_s),
-            result.ratio(lambda runs: runs.cpu_area_s),
+        theirs = result.theirs
+        their_peak_gib = _in_gib(theirs.peak_mib) if theirs else None
+        cells = [
+            _code(result.scan.name),
+            _of(result.time_ratio, theirs.seconds if theirs else None, "s"),
+            _of(result.memory_ratio, their_peak_gib, "GiB"),
+            _told(result.ratio(lambda runs: runs.memory_area_mib_s), "", 2),
+            _told(result.ratio(lambda runs: runs.cpu_area_s), "", 2),
         ]
         means = [mean_dice(one) for one in (result.between, result.truth, result.their_truth)]
-        cells = [result.scan.name, *(_told(ratio, "", 2) for ratio in ratios)]
         rows.append(_row([*cells, *(_told(mean, "", 3) for mean in means)]))
     return "\n".join(rows)
 
@@ -112,15 +130,21 @@ def step_table(results: Sequence[CaseResult]) -> str:
         return ""
     # A step that one run skipped is no reason to lose the order of the others.
     names = max((runs.steps_s for _, runs in told), key=len)
-    rows = [_row(["case", "system", *names]), _row(["---"] * (2 + len(names)))]
+    rows = _head(["case", "system", *names])
     for case, runs in told:
         steps = runs.steps_s
         rows.append(_row([case, runs.system, *(_told(steps.get(name), "s", 2) for name in names)]))
+    beside = {runs.system for _, runs in told if runs.measurements[0].compiles_beside}
+    if beside:
+        rows += [
+            "",
+            f"Compiling runs beside reading in {', '.join(sorted(beside))}: no part of a sum.",
+        ]
     return "\n".join(rows)
 
 
 _NO_FIGURES: dict[str, None] = dict.fromkeys(
-    ("seconds", "peak_mib", "memory_area_mib_s", "cpu_area_s", "steps_s")
+    ("seconds", "peak_mib", "memory_area_mib_s", "cpu_area_s", "num_patches", "steps_s")
 )
 
 
@@ -130,6 +154,7 @@ def _figures(runs: Runs) -> dict[str, Any]:
         "peak_mib": _rounded(runs.peak_mib),
         "memory_area_mib_s": _rounded(runs.memory_area_mib_s),
         "cpu_area_s": _rounded(runs.cpu_area_s),
+        "num_patches": runs.num_patches,
         "steps_s": _rounded_all(runs.steps_s),
     }
 
@@ -152,8 +177,22 @@ def _in_turn(result: CaseResult) -> list[Runs]:
     return [result.ours] if result.theirs is None else [result.ours, result.theirs]
 
 
+def _head(names: Sequence[str]) -> list[str]:
+    return [_row(names), "|" + "---|" * len(names)]
+
+
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """Join cells; a bar in a scan's name or a command would start another."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _code(name: str) -> str:
+    return f"`{name}`"
+
+
+def _of(ratio: float | None, whole: float | None, unit: str) -> str:
+    """Tell a ratio and what it is of."""
+    return _told(ratio, "", 2) + ("" if whole is None else f" (of {whole:.1f} {unit})")
 
 
 def _told(figure: float | None, unit: str, digits: int) -> str:

@@ -34,7 +34,10 @@ def make_result():
     """Give a function that makes the result of a case from runs of ours and, perhaps, of theirs."""
 
     def make(ours, theirs=None, *, name="median160", shape=(160, 512, 512), **fields):
-        scan = Scan(name=name, folder=Path(), truth=None, shape=shape, spacing_mm=(2.5, 0.8, 0.7))
+        scan = Scan(
+            name=name, folder=Path(), truth=None, shape=shape, spacing_mm=(2.5, 0.8, 0.7),
+            sha256="5ca9",
+        )  # fmt: skip
         return CaseResult(
             scan=scan,
             ours=Runs("ours", ours),

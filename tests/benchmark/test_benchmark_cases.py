@@ -1,10 +1,30 @@
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from dicom_series import write_series
 from label_files import write_labels
 
-from app.benchmark.cases import CASES, PhantomCase, find_scans, make_phantom, pick_cases
+import app.synthesis
+from app.benchmark.cases import (
+    CASES,
+    PhantomCase,
+    find_truths,
+    lay_out,
+    make_phantom,
+    pick_cases,
+    synthesis_sha256,
+)
 from app.cli.benchmark import CASE_NAMES
 from app.errors import InputError, UsageError
+from app.imaging.io import read_scan
+from app.imaging.label_maps import grid_difference
+from app.manifest import sha256_of
 
 
 def test_command_line_offers_every_case():
@@ -21,43 +41,133 @@ def test_a_case_that_is_not_known_is_named():
         pick_cases(["thick51", "thick50"])
 
 
+def test_phantoms_have_the_published_sizes():
+    assert {case.name: (case.shape, case.spacing_mm) for case in CASES} == {
+        "thick51": ((51, 512, 512), (5.0, 0.8, 0.8)),
+        "median160": ((160, 512, 512), (2.5, 0.8, 0.8)),
+        "headline597": ((597, 512, 512), (1.25, 0.898, 0.898)),
+        "long1338": ((1338, 512, 512), (1.0, 0.898, 0.898)),
+    }
+    assert [case.size_xyz for case in CASES][2:] == ["512x512x597", "512x512x1338"]
+    assert [case.spacing_xyz for case in CASES][2:] == ["0.898x0.898x1.25", "0.898x0.898x1"]
+
+
+SMALL = PhantomCase(name="small", shape=(9, 11, 13), spacing_mm=(30.0, 25.0, 20.0))
+
+
 def test_phantom_is_made_once_with_its_truth(tmp_path):
-    case = PhantomCase(name="small", shape=(9, 11, 13), spacing_mm=(30.0, 25.0, 20.0))
-    scan = make_phantom(case, tmp_path)
+    scan = make_phantom(SMALL, tmp_path)
     (made,) = scan.folder.iterdir()
     before = made.stat().st_mtime_ns
     assert (scan.truth.name, made.name) == ("small.nii.gz", "small_0000.nii.gz")
-    assert make_phantom(case, tmp_path) == scan
+    assert scan.sha256 == sha256_of(made)
+    assert make_phantom(SMALL, tmp_path) == scan
     assert made.stat().st_mtime_ns == before
 
 
-def test_each_scan_of_a_folder_lies_alone_beside_its_truth(tmp_path):
-    source, references = tmp_path / "scans", tmp_path / "labels"
-    for folder in (source, references):
-        folder.mkdir()
-    for name in ("b_0000.nii.gz", "a.mha"):
-        write_labels(source / name, np.zeros((2, 3, 4), np.int16))
-    (source / "notes.txt").write_text("no scan")
-    write_labels(references / "b.nii.gz", np.zeros((2, 3, 4), np.uint8))
-    one, other = find_scans(source, references, tmp_path / "scratch")
-    assert (one.name, one.truth) == ("a", None)
-    assert (other.name, other.truth) == ("b", references / "b.nii.gz")
-    assert [path.name for path in other.folder.iterdir()] == ["b_0000.nii.gz"]
-    assert (other.shape, other.spacing_mm) == ((2, 3, 4), (3.0, 2.0, 1.0))
+def test_phantom_of_other_code_size_or_content_is_made_again(tmp_path, monkeypatch):
+    """Else figures of an old phantom would stand beside those of a new one."""
+
+    def stand_in(command, **_):
+        for flag in ("--output", "--labels"):
+            Path(command[command.index(flag) + 1]).write_text(" ".join(command))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", stand_in)
+    scan = make_phantom(SMALL, tmp_path)
+    (made,) = scan.folder.iterdir()
+
+    def is_made_again(case=SMALL):
+        os.utime(made, ns=(0, 0))
+        make_phantom(case, tmp_path)
+        return made.stat().st_mtime_ns > 0
+
+    assert not is_made_again()
+    assert is_made_again(replace(SMALL, spacing_mm=(31.0, 25.0, 20.0)))
+    assert is_made_again()
+    monkeypatch.setattr("app.benchmark.cases.SEED", 7)
+    assert is_made_again()
+    monkeypatch.setattr("app.benchmark.cases.synthesis_sha256", lambda: "of tomorrow")
+    assert is_made_again()
+    assert not is_made_again()
+    made.write_bytes(made.read_bytes()[:-10])  # as a full disk leaves it
+    assert is_made_again()
+    scan.truth.unlink()
+    assert is_made_again()
+    (tmp_path / "small" / "phantom.json").write_text("[]")
+    assert is_made_again()
 
 
-def test_two_scans_of_one_name_are_wrong_use(tmp_path):
-    for name in ("a_0000.nii.gz", "a.mha"):
-        write_labels(tmp_path / name, np.zeros((2, 3, 4), np.int16))
-    with pytest.raises(UsageError, match="of the name a"):
-        find_scans(tmp_path, None, tmp_path / "scratch")
+def test_every_file_that_makes_phantoms_counts_for_their_version(tmp_path, monkeypatch):
+    shutil.copytree(Path(app.synthesis.__file__).parent, tmp_path / "synthesis")
+    before = synthesis_sha256()
+    monkeypatch.setattr(app.synthesis, "__path__", [str(tmp_path / "synthesis")])
+    assert synthesis_sha256() == before
+    bowel = tmp_path / "synthesis" / "procedural" / "bowel.py"
+    bowel.write_text(bowel.read_text() + "\n# a change\n")
+    assert synthesis_sha256() != before
 
 
-def test_wrong_folders_are_named(tmp_path):
-    with pytest.raises(UsageError, match="--input .*no such folder"):
-        find_scans(tmp_path / "none", None, tmp_path)
-    with pytest.raises(UsageError, match="no scans found"):
-        find_scans(tmp_path, None, tmp_path)
+def scan_array():
+    return np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 1000
+
+
+def lay_out_and_read(source, tmp_path, name="a"):
+    scan = lay_out(name, source, None, tmp_path / "scratch")
+    (path,) = scan.folder.iterdir()
+    assert path.name == f"{name}_0000.nii.gz"
+    assert scan.sha256 == sha256_of(path)
+    return scan, sitk.GetArrayFromImage(sitk.ReadImage(path)), read_scan(path)[0].geometry
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nii", "mha", "mhd", "nrrd", "nhdr"])
+def test_scan_of_any_type_is_laid_out_as_one_nifti_file_on_its_own_grid(tmp_path, suffix):
+    source = write_labels(tmp_path / f"a.{suffix}", scan_array(), origin_xyz=(7.0, 8.0, 9.0))
+    scan, array, geometry = lay_out_and_read(source, tmp_path)
+    assert (scan.shape, scan.spacing_mm) == ((2, 3, 4), (3.0, 2.0, 1.0))
+    np.testing.assert_array_equal(array, scan_array())
+    assert grid_difference(read_scan(source)[0].geometry, geometry) == ""
+
+
+def test_scan_is_laid_out_in_the_order_in_which_it_was_stored(tmp_path):
+    image = sitk.GetImageFromArray(scan_array())
+    image.SetSpacing((1.0, 2.0, 3.0))
+    turned = sitk.PermuteAxes(image, (2, 0, 1))[:, ::-1]  # sagittal slices, one axis upside down
+    sitk.WriteImage(turned, tmp_path / "a.nrrd")
+    scan, array, geometry = lay_out_and_read(tmp_path / "a.nrrd", tmp_path)
+    assert scan.shape == array.shape == (3, 4, 2)
+    np.testing.assert_array_equal(array, sitk.GetArrayFromImage(turned))
+    assert grid_difference(read_scan(tmp_path / "a.nrrd")[0].geometry, geometry) == ""
+
+
+def test_dicom_series_is_laid_out_too(tmp_path):
+    write_series(tmp_path / "series", scan_array(), spacing_mm=(3.0, 2.0, 1.0))
+    scan, array, _ = lay_out_and_read(tmp_path / "series", tmp_path)
+    assert (scan.shape, scan.spacing_mm) == ((2, 3, 4), (3.0, 2.0, 1.0))
+    np.testing.assert_array_equal(array, scan_array())
+
+
+def test_odd_name_of_a_scan_is_in_no_folders_name(tmp_path):
+    source = write_labels(tmp_path / "a.mha", scan_array())
+    scan, _, _ = lay_out_and_read(source, tmp_path, name="5:30 $a$")
+    assert ":" not in str(scan.folder)
+
+
+def test_what_is_no_scan_is_named(tmp_path):
     (tmp_path / "broken.nii.gz").write_text("no image")
     with pytest.raises(InputError, match=r"broken\.nii\.gz"):
-        find_scans(tmp_path, None, tmp_path / "scratch")
+        lay_out("broken", tmp_path / "broken.nii.gz", None, tmp_path / "scratch")
+
+
+def test_label_maps_are_found_by_the_names_of_their_scans(tmp_path):
+    for name in ("b.nii.gz", "a_0000.MHA", ".c.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_truths(tmp_path) == {
+        "a": tmp_path / "a_0000.MHA",
+        "b": tmp_path / "b.nii.gz",
+    }
+    (tmp_path / "b.mha").touch()
+    with pytest.raises(UsageError, match="both of the scan b"):
+        find_truths(tmp_path)
+    with pytest.raises(UsageError, match="--references .*no such folder"):
+        find_truths(tmp_path / "none")

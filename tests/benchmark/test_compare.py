@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from label_files import write_labels
 
 from app.benchmark.cases import Scan
@@ -18,6 +19,7 @@ class Scripted:
 
     def run(self, scans, results):
         assert list(results.iterdir()) == []
+        assert ":" not in str(results)  # Docker's --volume ends a path there
         self.log.append(self.name)
         write_labels(results / "case.nii.gz", self.labels)
         wall_s = float(self.log.count(self.name) ** 2)
@@ -32,8 +34,9 @@ def labels(*liver_slices):
 
 def scan_with(truth=None):
     return Scan(
-        name="case", folder=Path(), truth=truth, shape=(4, 2, 3), spacing_mm=(3.0, 2.0, 1.0)
-    )
+        name="5:30", folder=Path(), truth=truth, shape=(4, 2, 3), spacing_mm=(3.0, 2.0, 1.0),
+        sha256="",
+    )  # fmt: skip
 
 
 def test_systems_run_in_turn_and_medians_and_the_highest_peak_count(tmp_path, make_run):
@@ -65,10 +68,32 @@ def test_label_maps_that_cannot_be_compared_are_told_and_the_figures_stay(
     system = Scripted("ours", labels(0), make_run, [])
     result = compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path)
     assert (result.truth, result.ours.seconds) == (None, 1.0)
-    assert "case.nii.gz has (4, 2, 3) voxels" in caplog.text
+    (reason,) = result.not_compared
+    assert "different grids: (4, 2, 3) voxels (z, y, x), not (4, 3, 3)" in reason
+    assert reason in caplog.text
+    write_labels(truth, labels(0), origin_xyz=(0.0, 0.5, 0.0))
+    result = compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path)
+    assert result.truth is None
+    assert "corners up to 0.5 mm apart" in result.not_compared[0]
+    write_labels(truth, labels(0).astype(np.int16) * (256 + LIVER))  # would pass for liver in uint8
+    result = compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path)
+    assert result.truth is None
+    assert "values from 0 to 257" in result.not_compared[0]
     truth.write_text("no image")
     assert compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path).truth is None
     assert "no NIfTI header found" in caplog.text
+
+
+def test_one_grid_stored_in_two_orders_is_one_grid(tmp_path, make_run):
+    """Compared voxel by voxel as they lie in the files, the livers would not meet."""
+    image = sitk.GetImageFromArray(labels(0, 1))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    truth = tmp_path / "truth.nii.gz"
+    sitk.WriteImage(image[:, :, ::-1], truth)
+    system = Scripted("ours", labels(0), make_run, [])
+    result = compare(scan_with(truth), system, None, repeat=1, scratch=tmp_path)
+    assert result.truth["liver"] == pytest.approx(2 / 3)  # 2 * 1 / (1 + 2) slices
+    assert result.not_compared == ()
 
 
 def test_a_system_that_leaves_no_label_map_is_told(tmp_path, make_run):

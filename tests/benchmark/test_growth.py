@@ -48,16 +48,36 @@ def test_slopes_are_those_of_the_system(results):
     assert (growth.seconds.slope, growth.seconds.start) == pytest.approx((0.5, 2.0))
     assert growth.cpu_s.slope == pytest.approx(0.0, abs=1e-9)
     assert (growth.peak_mib.slope, growth.peak_mib.start) == pytest.approx((40.0, 100.0))
+    head, _, row = growth_table([growth]).splitlines()
+    assert head == "| grows with | measured at | time | processor time | peak memory |"
+    assert row == (
+        "| slices of 512×512, one body | 80 to 640 slices "
+        "| 2.0 s + 0.5 per 100 slices (R² 1.00) | 2.5 CPU·s + 0.0 per 100 slices (R² 1.00) "
+        "| 100 MiB + 40 per 100 slices (R² 1.00) |"
+    )
+
+
+def test_growth_with_the_box_is_told_in_liters_and_falling_cost_with_a_minus(make_run, make_result):
+    found = [
+        make_result(
+            [make_run(wall_s=wall_s, record=record([0, 0, 0], [160, stop, 512]))], name=name
+        )
+        for name, wall_s, stop in (("span100", 4.0, 200), ("span300", 1.0, 400))
+    ]
+    (growth,) = growth_of(found)
     *_, row = growth_table([growth]).splitlines()
-    assert "2.0 + 0.5 s per 100 slices (R² 1.00)" in row
-    assert "100 + 40 MiB per 100 slices" in row
+    # 400 x 160 x 358.4 mm and twice as much, 22.9 l apart.
+    assert row.startswith(
+        "| located box, 160 slices | 22.9 to 45.9 l | 7.0 s - 0.1 per liter (R² 1.00) |"
+    )
 
 
 def test_box_volume_is_physical_and_half_open(make_run, make_result):
     # 10 x 100 x 200 voxels of 2.5 x 0.8 x 0.7 mm are 25 x 80 x 140 mm.
     result = make_result([make_run(record=record([5, 0, 7], [15, 100, 207]))])
     assert box_liters(result) == pytest.approx(0.28)
-    assert box_liters(make_result([make_run()])) is None
+    for other in ({}, {"cases": [{"box": [1, 2]}]}, {"cases": [{"box": {"start": "a"}}]}):
+        assert box_liters(make_result([make_run(record=other)])) is None
 
 
 def test_one_point_is_no_line(results):
@@ -71,6 +91,16 @@ def test_pictures_are_written(results, make_run, make_result, tmp_path):
     for name in ("growth.png", "case.png", "none.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / name).stat().st_size < 100_000
+
+
+def test_names_that_look_like_formulas_are_shown_as_they_stand(make_run, make_result, tmp_path):
+    """Between two dollars matplotlib reads a formula, and ends where it is none."""
+    plot_curves(tmp_path / "name.png", make_result([make_run()], name=r"from $\x to $"))
+    odd = make_result([make_run()], [make_run()])
+    plot_curves(
+        tmp_path / "tool.png", replace(odd, theirs=replace(odd.theirs, system=r"a $\x to $"))
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"name.png", "tool.png"}
 
 
 def test_a_command_longer_than_the_picture_is_wide_leaves_room_for_the_curves(

@@ -6,7 +6,7 @@ import pytest
 
 from app.benchmark.cases import Scan
 from app.benchmark.compare import compare
-from app.benchmark.systems import local_installation, reference
+from app.benchmark.systems import local_installation, reference, weights_differ
 from app.cli.main import main
 
 pytest.importorskip("torch")
@@ -27,7 +27,7 @@ def result(tmp_path_factory):
     assert code == 0
     scan = Scan(
         name="tiny", folder=scan_path.parent, truth=truth, shape=(76, 96, 44),
-        spacing_mm=(3.4, 3.2, 4.1),
+        spacing_mm=(3.4, 3.2, 4.1), sha256="",
     )  # fmt: skip
     return compare(
         scan,
@@ -46,6 +46,17 @@ def test_both_end_well_and_tell_the_same_steps(result):
     both = {"import", "compile", "read", "locate", "segment", "restore", "write", "other"}
     assert set(result.theirs.steps_s) == both
     assert set(result.ours.steps_s) == both | {"check"}
+
+
+def test_this_system_compiles_beside_other_steps_and_the_reference_does_not(result):
+    assert result.ours.measurements[0].compiles_beside
+    assert not result.theirs.measurements[0].compiles_beside
+
+
+def test_both_run_networks_of_the_same_checkpoints():
+    ours = local_installation(memory="8GiB", weights=WEIGHTS).checkpoints()
+    assert set(ours) == {"locate", "segment"}
+    assert weights_differ(ours, reference(weights=WEIGHTS).checkpoints(), "ours") == ""
 
 
 def test_both_find_the_same_organs_in_the_same_places(result):
