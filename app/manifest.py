@@ -1,7 +1,9 @@
 """What travels with a network: its configuration, checksums, history and license.
 
 Each ``weights/<phase>/`` holds a ``manifest.json`` beside its files. The export
-writes it, the runtime refuses weights that do not agree with it.
+writes it, the runtime refuses weights that do not agree with it. A checksum of the
+configuration stands in it too: intensities or spacing that were changed by hand, or
+by a bad disk, would spoil every result in silence.
 """
 
 import hashlib
@@ -66,7 +68,13 @@ class Manifest:
 
     def to_json(self) -> str:
         """Write the manifest as JSON, two spaces deep, ending in a line break."""
-        record = {"manifest_version": MANIFEST_VERSION, "labels": self.labels, **asdict(self)}
+        fields = asdict(self)
+        record = {
+            "manifest_version": MANIFEST_VERSION,
+            "labels": self.labels,
+            "config_sha256": _config_sha256(fields["config"]),
+            **fields,
+        }
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -76,7 +84,9 @@ class Manifest:
         Raises
         ------
         WeightsError
-            If the text is not JSON, of another version, or lacks or adds a field.
+            If the text is not JSON, of another version, lacks or adds a field, or
+            holds a configuration that was changed. A manifest from before the
+            configuration had a checksum is read without one.
         """
         try:
             record = json.loads(text)
@@ -90,14 +100,27 @@ class Manifest:
                 f"manifest version {version} found, {MANIFEST_VERSION} expected; export again"
             )
         labels = record.pop("labels", None)
+        expected = record.pop("config_sha256", None)
+        found = _config_sha256(record.get("config"))
         try:
             record["config"] = config_from_json(record["config"])
             manifest = cls(**record)
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise WeightsError(f"the manifest does not describe a network: {error}") from error
+        if expected not in (None, found):
+            raise WeightsError(
+                f"SHA-256 of config {found} found, {str(expected)[:64]!a} expected; it was "
+                "changed, restore the manifest or export again"
+            )
         if labels != {str(value): name for value, name in manifest.labels.items()}:
             raise WeightsError(f"labels {labels} differ from class names {manifest.labels}")
         return manifest
+
+
+def _config_sha256(config: object) -> str:
+    """Give the SHA-256 of a configuration, whatever the order and spacing of its JSON."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -2,18 +2,31 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from app.errors import UsageError
-from app.imaging.dicom_magic import is_dicom
+from app.imaging.dicom_magic import is_dicom, lacks_preamble
 from app.imaging.io import SCAN_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 _Found: TypeAlias = tuple[str, Path, int]  # name, path, bytes
+
+# What may hold a scan and is not read: why, and what to do. Longer ends come first.
+_PASSED_OVER = {
+    (".hdr", ".hdr.gz", ".img", ".img.gz"): (
+        "header and voxels in two files (Analyze, or a NIfTI pair) are not read; save it as .nii.gz"
+    ),
+    (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.bz2", ".tar.xz"): (
+        "an archive is not looked into; unpack it"
+    ),
+    (".mgz", ".mgh", ".mnc", ".gipl", ".gipl.gz", ".vtk", ".vti", ".nii.bz2", ".npy", ".npz"): (
+        "this type is not read; save it as .nii.gz"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +56,8 @@ def find_cases(source: Path, output: Path) -> list[Case]:
     Image files are looked for in the folder itself, DICOM series in the folders
     below it too. Each CT series is a case; localizers, reports and the like are
     left out. A folder in which no CT series is found at all becomes a case
-    that fails with the reason.
+    that fails with the reason. What looks like a scan and is passed over is
+    told, each with the reason and what to do.
 
     Parameters
     ----------
@@ -61,11 +75,15 @@ def find_cases(source: Path, output: Path) -> list[Case]:
     ------
     UsageError
         If there is no scan, two scans would become the same label map, or a
-        label map would replace its scan.
+        label map would replace a scan.
     """
     if source.is_dir():
-        found = [(case_name(path), path, path.stat().st_size) for path in _scan_files(source)]
+        try:
+            found = [(case_name(path), path, path.stat().st_size) for path in _scan_files(source)]
+        except OSError as error:
+            raise UsageError(f"--input {source}: cannot be read ({error.strerror})") from error
         found += _series_below(source)
+        _tell_passed_over(source, output)
         if not found:
             raise UsageError(
                 f"--input {source}: no scans found; expected DICOM files or files ending in "
@@ -75,6 +93,7 @@ def find_cases(source: Path, output: Path) -> list[Case]:
         found = [(case_name(source), source, source.stat().st_size)]
     else:
         raise UsageError(f"--input {source}: no such file or folder")
+    scans = {path.resolve(): path for _, path, _ in found}
     cases: dict[str, Case] = {}
     for name, path, num_bytes in found:
         if name in cases:
@@ -83,8 +102,9 @@ def find_cases(source: Path, output: Path) -> list[Case]:
                 f"{name}.nii.gz; put them in different folders"
             )
         label_path = output / f"{name}.nii.gz"
-        if label_path.resolve() == path.resolve():
-            raise UsageError(f"{path} would be replaced by its label map; choose another --output")
+        if replaced := scans.get(label_path.resolve()):
+            whose = "its label map" if replaced == path else f"the label map of {path}"
+            raise UsageError(f"{replaced} would be replaced by {whose}; choose another --output")
         cases[name] = Case(name=name, scan_path=path, label_path=label_path, num_bytes=num_bytes)
     return list(cases.values())
 
@@ -163,3 +183,69 @@ def _folders(top: Path) -> Iterator[Path]:
     for folder, names, _ in os.walk(top):
         names[:] = sorted(name for name in names if not name.startswith("."))
         yield Path(folder)
+
+
+def _tell_passed_over(source: Path, output: Path) -> None:
+    """Warn of each file and folder that may hold a scan and becomes no case."""
+    # Links right below the input are followed, others are not.
+    links = sorted(path for path in source.iterdir() if path.is_symlink() and path.is_dir())
+    for root in [source, *(path for path in links if path.name[0] != ".")]:
+        for name, folders, files in os.walk(root, onerror=_tell_unreadable):
+            folder = Path(name)
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            if folder != source and folder.resolve() == output.resolve():
+                folders.clear()  # results of an earlier run
+                continue
+            paths = [folder / one for one in sorted(files) if not one.startswith(".")]
+            _tell_of_files(paths, is_top=folder == source)
+            for link in (folder / one for one in folders if folder != source):
+                if link.is_symlink():
+                    _tell(link, "a link to a folder, which is not followed; put the folder there")
+
+
+def _tell_of_files(paths: Sequence[Path], *, is_top: bool) -> None:
+    """Warn of the files of one folder that are passed over; once of many of one kind."""
+    bare = []
+    for path in paths:
+        is_second = path.suffix.lower() == ".img" and path.with_suffix(".hdr") in paths
+        if is_second and not is_dicom(path):
+            continue
+        if reason := _reason_against(path, is_top=is_top):
+            _tell(path, reason)
+        elif lacks_preamble(path):
+            bare.append(path)
+    if bare:
+        _tell(
+            bare[0].parent,
+            f"{len(bare)} DICOM file(s) without the preamble that begins such a file "
+            f"({printable(bare[0].name)} ...); export them again as DICOM files",
+        )
+
+
+def _tell_unreadable(error: OSError) -> None:
+    _tell(Path(error.filename), f"cannot be looked into ({error.strerror}); allow reading it")
+
+
+def _tell(path: Path, reason: str) -> None:
+    logger.warning("%s: left out: %s", printable(str(path)), reason)
+
+
+def _reason_against(path: Path, *, is_top: bool) -> str | None:
+    """Say why a file is passed over that its name makes a scan; None if it is not or is none."""
+    lowered = path.name.lower()
+    for ends, reason in _PASSED_OVER.items():
+        if lowered.endswith(ends):
+            return None if is_dicom(path) else reason
+    is_scan = lowered.endswith(SCAN_SUFFIXES)
+    if not path.exists():
+        return "a link to nothing; copy the file itself there"
+    if not path.is_file():
+        return "no regular file; copy the file itself there" if is_scan else None
+    if not os.access(path, os.R_OK):
+        return "cannot be read; allow reading it"
+    if is_scan and not is_top and not is_dicom(path):
+        return (
+            "image files are taken from the input folder itself, not from folders in it; move it "
+            "there, or give its folder as --input"
+        )
+    return None

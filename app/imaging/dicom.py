@@ -44,17 +44,28 @@ _TAGS = [
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
     "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
 
+# What slope and intercept give: "unspecified" stands in many files that hold HU.
+_HU_TYPES = ("", "HU", "US")
+# HU that were changed on purpose, such as those of a virtual image without contrast agent.
+_NEARLY_HU_TYPES = ("HU_MOD",)
+
+_PIECE_PIXELS = 1 << 20  # turned into HU at once
+
 _MAX_TILT_DEGREES = 0.5
 # Of the distance between slices. Headers round positions; more than this is a hole or a shift.
 _MAX_SHIFT = 0.1
+# Of the usual distance. What single distances may differ by where that adds up over many slices.
+_MAX_UNEVENNESS = 0.05
 _SAME_PLACE_MM = 0.01
+# A distance between two slices may be off by this where positions are rounded to hundredths.
+_ROUNDED_MM = 0.011
 _MAX_COSINE_ERROR = 0.01
 
 
@@ -88,7 +99,7 @@ class Image:
         # Damaged, it may be a number; whole, it is a list of words.
         if "LOCALIZER" in str(self.dataset.get("ImageType")):
             return "a localizer, not a scan"
-        return None
+        return _reason_against_type(_rescale_type(self.dataset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,10 @@ class Slice:
         What the header says about its extent.
     slope, intercept : float
         HU = slope * stored number + intercept.
+    has_intercept : bool
+        Whether the header gives one.
+    rescale_type : str
+        What the header says those numbers are, such as HU; empty if nothing.
     pixels : PixelFormat
         Size and encoding.
     """
@@ -160,6 +175,8 @@ class Slice:
     thickness_mm: float | None
     slope: float
     intercept: float
+    has_intercept: bool
+    rescale_type: str
     pixels: PixelFormat
 
 
@@ -280,8 +297,13 @@ def stack_slices(series: Series) -> Stack:
         notes += (f"{series.num_damaged} DICOM file(s) of the folder are damaged and left out",)
     if any(piece.pixels.photometric == "MONOCHROME1" for piece in slices):
         notes += ("stored to be shown inverted (MONOCHROME1); the numbers were taken as they are",)
-    if any("RescaleIntercept" not in image.dataset for image in images if not _is_enhanced(image)):
+    if not all(piece.has_intercept for piece in slices):
         notes += ("no rescale intercept; the numbers were taken for HU",)
+    changed = {piece.rescale_type for piece in slices} & {*_NEARLY_HU_TYPES}
+    notes += tuple(
+        f"the header calls the numbers {name!a}, not HU; they were taken for HU"
+        for name in sorted(changed)
+    )
     step, more = _step_between(slices, normal, series.folder)
     first = slices[0]
     geometry = grid_from_xyz(
@@ -321,8 +343,12 @@ def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
         if voxels is None:
             voxels = np.empty(stack.geometry.shape, np.int16)
         piece = stack.slices[index]
-        voxels[index], _, clipped = to_int16(stored, piece.slope, piece.intercept)
-        num_clipped += clipped
+        # In pieces, as numbers grow to 64 bits on the way.
+        rows = max(1, _PIECE_PIXELS // stored.shape[1])
+        for top in range(0, len(stored), rows):
+            part = slice(top, top + rows)
+            voxels[index, part], _, clipped = to_int16(stored[part], piece.slope, piece.intercept)
+            num_clipped += clipped
     if voxels is None:
         raise UnreadableScanError(f"{stack.series.folder}: no slices; export the series again")
     if num_clipped:
@@ -380,7 +406,7 @@ def _read_image(path: Path) -> Image:
                 f"{path}: deflated DICOM is not read; export it with another transfer syntax"
             )
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID"):
+        for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "RescaleType"):
             dataset.get(tag)  # damaged values show here and not somewhere later
         if dataset.get("SOPClassUID") is None and dataset.get("Modality") is None:
             raise UnreadableScanError(
@@ -423,6 +449,18 @@ def _macro(image: Image, frame: Any, shared: Any, name: str) -> Any:
     )
 
 
+def _rescale_type(group: Any) -> str:
+    """Read what slope and intercept give."""
+    return str(group.get("RescaleType") or "").strip().upper()
+
+
+def _reason_against_type(rescale_type: str) -> str | None:
+    """Refuse images of iodine, effective atomic numbers and the like, which look like HU."""
+    if rescale_type in (*_HU_TYPES, *_NEARLY_HU_TYPES):
+        return None
+    return f"rescale type {rescale_type[:16]!a}, 'HU' expected"
+
+
 def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any]) -> Slice:
     place, turn, measures, scale = groups
     cosines = np.reshape(_numbers(image, turn, "ImageOrientationPatient", 6), (2, 3)).T
@@ -437,6 +475,9 @@ def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any])
             f"{image.path}: PixelSpacing {row_step:g}, {column_step:g} mm must be positive; "
             "export the series again"
         )
+    rescale_type = _rescale_type(scale)
+    if reason := _reason_against_type(rescale_type):
+        raise UnsupportedScanError(f"{image.path}: {reason}; give the series in HU")
     thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
     return Slice(
         path=image.path,
@@ -446,6 +487,8 @@ def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any])
         thickness_mm=None if thickness is None else abs(float(thickness)),
         slope=_numbers(image, scale, "RescaleSlope", 1, default=1.0)[0],
         intercept=_numbers(image, scale, "RescaleIntercept", 1, default=0.0)[0],
+        has_intercept=scale.get("RescaleIntercept") is not None,
+        rescale_type=rescale_type,
         pixels=pixels,
     )
 
@@ -564,8 +607,16 @@ def _step_between(
     heights = places @ normal
     distance = float(step @ normal)
     regular = heights[0] + distance * np.arange(len(slices))
-    if np.abs(heights - regular).max() > _MAX_SHIFT * distance:
-        raise UnsupportedScanError(f"{folder}: {_describe_gaps(slices, np.diff(heights))}")
+    notes: tuple[str, ...] = ()
+    off_mm = float(np.abs(heights - regular).max())
+    if off_mm > _MAX_SHIFT * distance:
+        gaps = np.diff(heights)
+        if np.abs(gaps - np.median(gaps)).max() > _MAX_UNEVENNESS * np.median(gaps) + _ROUNDED_MM:
+            raise UnsupportedScanError(f"{folder}: {_describe_gaps(slices, gaps)}")
+        notes = (
+            f"slices lie {_mm(gaps)} mm apart; {distance:.4g} mm was taken for all, so that slices "
+            f"lie up to {off_mm:.1f} mm from where the header says",
+        )
     tilt = math.degrees(math.acos(min(1.0, distance / float(np.linalg.norm(step)))))
     if tilt > _MAX_TILT_DEGREES:
         raise UnsupportedScanError(
@@ -573,26 +624,23 @@ def _step_between(
             "each other; resample the series to a grid with right angles (dcm2niix and 3D Slicer "
             "do) and give that file"
         )
-    apart = np.linalg.norm(places - (places[0] + np.outer(np.arange(len(slices)), step)), axis=1)
+    offsets = places - (places[0] + np.outer(np.arange(len(slices)), step))
+    apart = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1)
     if apart.max() > max(1.0, _MAX_SHIFT * distance):
         odd = slices[int(apart.argmax())]
         raise UnsupportedScanError(
             f"{odd.path}: is shifted sideways by {apart.max():.1f} mm against the other slices of "
             "the series; export it again"
         )
-    return step, ()
+    return step, notes
 
 
 def _describe_gaps(slices: Sequence[Slice], gaps: npt.NDArray[np.float64]) -> str:
     """Tell missing slices from distances that simply differ."""
-    usual = float(np.median(gaps))
-    multiples = gaps / usual
-    if np.abs(multiples - np.rint(multiples)).max() > _MAX_SHIFT:
-        return (
-            f"slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; export or resample the "
-            "series with even distances"
-        )
+    multiples = gaps / float(np.median(gaps))
     holes = np.flatnonzero(np.rint(multiples) > 1)
+    if not holes.size or np.abs(multiples - np.rint(multiples)).max() > _MAX_SHIFT:
+        return f"slices lie {_mm(gaps)} mm apart; export or resample the series with even distances"
     told = "; ".join(
         f"{round(multiples[hole]) - 1} between {slices[hole].path.name} and "
         f"{slices[hole + 1].path.name}"
@@ -600,3 +648,7 @@ def _describe_gaps(slices: Sequence[Slice], gaps: npt.NDArray[np.float64]) -> st
     )
     num_missing = round(float(np.rint(multiples[holes] - 1).sum()))
     return f"{num_missing} slice(s) missing ({told}); export the whole series again"
+
+
+def _mm(gaps: npt.NDArray[np.float64]) -> str:
+    return f"{gaps.min():.2f} to {gaps.max():.2f}"

@@ -3,14 +3,14 @@
 Run as a script by :mod:`app.imaging.dicom_pixels`. On standard input comes, for
 each slice, the size of a DICOM file, the size of its decoded pixels (both 64-bit
 integers) and the file; on standard output goes the slice as 32-bit integers. On
-a slice that cannot be decoded the process ends: it holds nothing worth saving.
+a slice that cannot be decoded the process ends: it holds nothing worth saving. Its
+argument is an empty folder, where a slice lies only while it is decoded.
 """
 
 import contextlib
 import resource
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,15 +21,18 @@ _SIZES = struct.Struct("<QQ")
 _MEMORY_BYTES = 4 << 30
 
 
-def main(requests: BinaryIO, answers: BinaryIO) -> None:
+def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
     """Decode until there are no more requests."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "slice.dcm"
-        while sizes := requests.read(_SIZES.size):
-            num_packed, num_bytes = _SIZES.unpack(sizes)
+    path = folder / "slice.dcm"
+    while sizes := requests.read(_SIZES.size):
+        num_packed, num_bytes = _SIZES.unpack(sizes)
+        try:
             path.write_bytes(requests.read(num_packed))
-            answers.write(decode(path, num_bytes))
-            answers.flush()
+            decoded = decode(path, num_bytes)
+        finally:
+            path.unlink(missing_ok=True)
+        answers.write(decoded)
+        answers.flush()
 
 
 def decode(path: Path, num_bytes: int) -> bytes:
@@ -55,4 +58,4 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         # Where memory runs out all the same, this process is to be ended and not the program.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    main(sys.stdin.buffer, sys.stdout.buffer)
+    main(sys.stdin.buffer, sys.stdout.buffer, Path(sys.argv[1]))

@@ -5,14 +5,17 @@ its own (:mod:`app.imaging.dicom_decoder`): decoders of JPEG and its relatives a
 native code, and a stream made to harm them can only take that process down.
 """
 
+import contextlib
 import io
 import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +34,15 @@ DECODER = Path(__file__).with_name("dicom_decoder.py")
 
 SECONDS_PER_SLICE = 30.0
 """A slice is decoded in hundredths of a second; a decoder that takes this long hangs."""
+
+SECONDS_TO_END = 1.0
+"""What a decoder without further work is given to end by itself."""
+
+# Some writers pad a file. More than this behind the pixels is another image, or a bomb.
+_MAX_PADDING_BYTES = 1 << 20
+
+_PIXEL_DATA = (0x7FE0, 0x0010)
+_UNDEFINED_LENGTH = 0xFFFFFFFF  # of compressed pixels: the end is marked instead
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -125,38 +137,87 @@ def read_pixels(
                         f"{path}: pixels in {name!a} are not read; export the series uncompressed"
                     )
     finally:
-        _pixel_data.cache_clear()  # an enhanced file may be as large as the scan
+        _pixel_data.cache_clear()  # a file may be another by the next time
 
 
 def _native(path: Path, frame: int, pixels: PixelFormat) -> npt.NDArray[np.generic]:
-    """Cut one slice out of uncompressed pixels."""
-    data = _pixel_data(path)
-    start = frame * pixels.frame_bytes
-    if len(data) < start + pixels.frame_bytes:
+    """Read one slice of uncompressed pixels, and no other of the file."""
+    place = _pixel_data(path)
+    if place.is_encapsulated:
         raise UnreadableScanError(
-            f"{path}: cut short, {len(data)} bytes of pixels found where "
-            f"{pixels.num_frames * pixels.frame_bytes} are promised; copy or export it again"
+            f"{path}: compressed pixels found where uncompressed ones are promised; copy or export "
+            "it again"
         )
+    promised = pixels.num_frames * pixels.frame_bytes
+    start = frame * pixels.frame_bytes
+    if place.num_bytes < start + pixels.frame_bytes:
+        raise UnreadableScanError(
+            f"{path}: cut short, {place.num_bytes} bytes of pixels found where {promised} are "
+            "promised; copy or export it again"
+        )
+    _check_not_more(path, place.num_bytes, promised)
     order = ">" if pixels.transfer_syntax == _BIG_ENDIAN else "<"
     dtype = np.dtype(f"{order}{'i' if pixels.signed else 'u'}{pixels.bits_allocated // 8}")
-    stored = np.frombuffer(data, dtype, pixels.rows * pixels.columns, start)
+    with _reading_pixels(path), path.open("rb") as file:
+        file.seek(place.start + start)
+        stored = np.frombuffer(file.read(pixels.frame_bytes), dtype)
+        stored = stored.reshape(pixels.rows, pixels.columns)
     unused = pixels.bits_allocated - pixels.bits_stored
     # Old files keep other things, such as overlays, in the bits that do not count.
     native = stored.astype(dtype.newbyteorder("="), copy=False)
-    return ((native << unused) >> unused).reshape(pixels.rows, pixels.columns)
+    shown: npt.NDArray[np.generic] = (native << unused) >> unused
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the value of a file's PixelData lies: its first byte, and how many there are."""
+
+    start: int
+    num_bytes: int
+    is_encapsulated: bool
 
 
 @lru_cache(maxsize=1)
-def _pixel_data(path: Path) -> bytes:
-    """Read the pixels of a file; those of the last one are kept for its next frame."""
+def _pixel_data(path: Path) -> _Place:
+    """Find the pixels of a file and read none; the last file is kept for its next frame."""
+    with _reading_pixels(path), path.open("rb") as file:
+        # It stops where the element begins. A tag must be asked for, else it keeps all values.
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
+        order = "<" if dataset.original_encoding[1] else ">"
+        group, element = struct.unpack(f"{order}HH", file.read(4))
+        if (group, element) != _PIXEL_DATA:
+            raise EOFError("no pixels")
+        length_bytes = file.read(4)
+        # As lengths, these letters would be odd, which no length may be.
+        if length_bytes[:2] in (b"OB", b"OW", b"UN"):
+            length_bytes = file.read(4)
+        (num_bytes,) = struct.unpack(f"{order}I", length_bytes)
+        start = file.tell()
+        left = path.stat().st_size - start
+    return _Place(start, min(num_bytes, left), num_bytes == _UNDEFINED_LENGTH)
+
+
+@contextmanager
+def _reading_pixels(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes its reading raise into an error that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bytes(pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData)
+            yield
     except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its pixels cannot be read ({type(error).__name__}); copy or export it again"
         ) from error
+
+
+def _check_not_more(path: Path, num_bytes: int, promised: int) -> None:
+    """Refuse a file that holds far more than its header promises, before it is read."""
+    if num_bytes > promised + _MAX_PADDING_BYTES:
+        raise UnreadableScanError(
+            f"{path}: {num_bytes} bytes of pixels found where {promised} at most are promised; "
+            "the header must be wrong, export it again"
+        )
 
 
 class _Decoder:
@@ -164,6 +225,7 @@ class _Decoder:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> "_Decoder":
         """Start nothing yet."""
@@ -175,10 +237,13 @@ class _Decoder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the process, if there is one."""
+        """End the process, if there is one, and remove what it may have left behind."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            if kind is not None:  # nobody waits for what it may be doing
+                self._process.kill()
+            _end(self._process)
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def decode(self, path: Path, frame: int, pixels: PixelFormat) -> npt.NDArray[np.generic]:
         """Decode one slice.
@@ -212,8 +277,10 @@ class _Decoder:
 
     def _start(self) -> Any:
         if self._process is None:
+            # Of this process, so that it goes even if the other one dies.
+            self._folder = tempfile.TemporaryDirectory()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(DECODER)],
+                [sys.executable, "-P", str(DECODER), self._folder.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -223,15 +290,32 @@ class _Decoder:
         return self._process
 
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end by closing what it reads from, and kill it if it does not."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # it died while it was fed
+                stream.close()
+    try:
+        process.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _wrap(path: Path, frame: int, pixels: PixelFormat) -> bytes:
     """Put one compressed slice into a DICOM file of its own, with nothing else in it.
 
     So the decoder sees the compressed stream and elements that were checked, and
     nothing of the header the file came with.
     """
-    data = _pixel_data(path)
+    place = _pixel_data(path)
+    # No encoding makes noise twice as large as it is.
+    _check_not_more(path, place.num_bytes, 2 * pixels.num_frames * pixels.frame_bytes)
     try:
-        stream = encapsulate([get_frame(data, frame, number_of_frames=pixels.num_frames)])
+        with path.open("rb") as file:
+            file.seek(place.start)
+            stream = encapsulate([get_frame(file, frame, number_of_frames=pixels.num_frames)])
     except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its compressed pixels are damaged; copy or export it again"

@@ -1,6 +1,7 @@
 """Are these HU? What the numbers themselves tell, whatever the header says."""
 
 import numpy as np
+import numpy.typing as npt
 
 from app.imaging.geometry import ScanVolume
 
@@ -10,18 +11,33 @@ STORED_OFFSET_HU = 1024
 BONE_HU = 150
 """The spine is in every scan of an abdomen, and brighter than this even where it is frail."""
 
-# Muscle, organs and fat, and enhanced vessels: what fills most of a body.
-_SOFT_TISSUE_HU = (-150, 250)
-# Air around the body and what pads it hold the least number or nearly so.
-_NEAR_LEAST_HU = 100
-_LEAST_SHARE = 0.03
+# Shares below are of voxels that are no padding. Measured on 5 real and 20 synthetic scans in HU:
+# at least 0.53 lie below _FAT_HU, at most 0.002 at _STORED_SOFT_TISSUE. Stored as HU + 1024: none
+# and at least 0.20.
+_INT16_MIN = int(np.iinfo(np.int16).min)
+# Nothing is less dense than air: such numbers pad what lies outside the scanner's circle.
+_PADDING_BELOW_HU = -1200
+# A number that occurs again and again and lies below this may be padding, too.
+_PADDING_OR_AIR_BELOW_HU = -200
+# Air and fat lie below; ringing and noise around stored air do not reach it.
+_FAT_HU = -75
+_STORED_AIR = (_FAT_HU, 100)
+_STORED_LUNG = 250
+# Muscle, organs, fat and enhanced vessels: what fills most of a body.
+_STORED_SOFT_TISSUE = (-150 + STORED_OFFSET_HU, 250 + STORED_OFFSET_HU)
+_MOST_FAT_OR_AIR_SHARE = 0.02
+_LEAST_STORED_AIR_SHARE = 0.005
+_LEAST_SOFT_TISSUE_SHARE = 0.05
+_LEAST_AIR_SHARE = 0.001
 
 
 def settle_offset(scan: ScanVolume) -> tuple[str, ...]:
     """Bring a scan that was stored as HU + 1024 to HU, and say what is odd.
 
-    It is shifted only where the numbers leave no doubt: none is negative, some
-    lie at 0 (air), and soft tissue is found around 1024 and not where it belongs.
+    It is shifted only where the numbers leave no doubt: next to none lies where
+    HU have air and fat, some lie around 0 (air), and soft tissue is found around
+    1024 and hardly anything on either side of it. Shares of the voxels decide, so
+    that padding and a few odd voxels change nothing.
 
     Parameters
     ----------
@@ -33,11 +49,13 @@ def settle_offset(scan: ScanVolume) -> tuple[str, ...]:
     tuple of str
         What a user should know; empty for a scan in HU.
     """
-    sample = scan[:: _stride(scan, 0), :: _stride(scan, 1), :: _stride(scan, 2)]
+    sample = _sample(scan)
     least, most = int(sample.min()), int(sample.max())
     if least == most and scan.min() == scan.max():
         return (f"all voxels hold the same number, {least}",)
-    if 0 <= least <= _NEAR_LEAST_HU and _soft_tissue_lies_higher(sample) and scan.min() >= 0:
+    if _is_stored_with_offset(sample):
+        # Padding at the very end of the range stays there.
+        np.maximum(scan, _INT16_MIN + STORED_OFFSET_HU, out=scan)
         scan -= STORED_OFFSET_HU
         return (f"stored as HU + {STORED_OFFSET_HU}, which was taken off",)
     if most < BONE_HU and scan.max() < BONE_HU:
@@ -45,17 +63,43 @@ def settle_offset(scan: ScanVolume) -> tuple[str, ...]:
     return ()
 
 
-def _soft_tissue_lies_higher(sample: ScanVolume) -> bool:
-    """Compare how much looks like soft tissue as stored, and once shifted."""
-    low, high = _SOFT_TISSUE_HU
-    shifted = np.count_nonzero(
-        (sample >= low + STORED_OFFSET_HU) & (sample <= high + STORED_OFFSET_HU)
+def shows_no_air(scan: ScanVolume) -> bool:
+    """Tell whether next to nothing lies where HU have air and fat, as in MR or windowed images.
+
+    Padding, and a few voxels that interpolation made negative, are no air.
+
+    Parameters
+    ----------
+    scan : (Z, Y, X) array of int16
+        Said to be in HU.
+    """
+    return _share(_sample(scan), _PADDING_BELOW_HU, _FAT_HU - 1) < _LEAST_AIR_SHARE
+
+
+def _is_stored_with_offset(sample: ScanVolume) -> bool:
+    numbers = sample[sample >= _PADDING_BELOW_HU]
+    low, counts = np.unique(numbers[numbers < _PADDING_OR_AIR_BELOW_HU], return_counts=True)
+    if low.size:
+        numbers = numbers[numbers != low[counts.argmax()]]
+    if _share(numbers, _PADDING_BELOW_HU, _FAT_HU - 1) > _MOST_FAT_OR_AIR_SHARE:
+        return False
+    low_end, high_end = _STORED_SOFT_TISSUE
+    soft_tissue = _share(numbers, low_end, high_end)
+    # In MR, numbers spread far more widely than tissues do in HU.
+    beside = 1 - soft_tissue - _share(numbers, _PADDING_BELOW_HU, _STORED_LUNG)
+    return (
+        _share(numbers, *_STORED_AIR) >= _LEAST_STORED_AIR_SHARE
+        and soft_tissue >= _LEAST_SOFT_TISSUE_SHARE
+        and soft_tissue > 2 * beside
     )
-    # Air of a scan stored without its offset lies at 0 to 100 and must not count.
-    as_stored = np.count_nonzero((sample > _NEAR_LEAST_HU) & (sample <= high))
-    least = int(_LEAST_SHARE * sample.size)
-    return int(shifted) > max(least, 3 * int(as_stored))
 
 
-def _stride(scan: ScanVolume, axis: int) -> int:
-    return max(1, int(scan.shape[axis]) // 64)
+def _share(numbers: npt.NDArray[np.int16], low: int, high: int) -> float:
+    """Tell what share of numbers lies from one to another."""
+    return float(np.count_nonzero((numbers >= low) & (numbers <= high))) / max(1, numbers.size)
+
+
+def _sample(scan: ScanVolume) -> ScanVolume:
+    """Take about 64 voxels along each axis."""
+    z, y, x = (max(1, size // 64) for size in scan.shape)
+    return scan[::z, ::y, ::x]

@@ -22,6 +22,19 @@ MAX_EXTENT_MM = 10_000.0
 USUAL_SPACING_MM = (0.2, 10.0)
 """Spacings of real CT scans, with room on both sides."""
 
+MIN_SPACING_MM = 0.01
+"""Far below what CT scanners resolve, and what nothing but a wrong header gives: the finer a grid,
+the more memory resampling it takes."""
+
+MAX_VOXELS_PER_AXIS = 32_767
+"""What a NIfTI-1 header can count; real scans have a few thousand slices at most."""
+
+UNKNOWN_DIRECTION = (
+    "the header does not say how the scan lies; axes were taken to grow left, back, up, "
+    "so left and right may be exchanged"
+)
+"""Told of MetaImage and NRRD files that leave it out."""
+
 # Headers round direction cosines; beyond this the axes are really not at right angles.
 _MAX_SHEAR_DEGREES = 0.5
 
@@ -175,7 +188,7 @@ def grid_from_xyz(
     ------
     UnsupportedScanError
         If a number is missing, axes are not at right angles, or the grid is
-        larger than any scan.
+        larger or finer than any scan.
     """
     origin = np.asarray(origin_xyz, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -190,6 +203,16 @@ def grid_from_xyz(
         raise UnsupportedScanError(
             f"{path}: spacing {_told(spacing)} mm (x, y, z) makes the scan "
             f"{extent.max() / 1000:.3g} m long; correct the header or export it again"
+        )
+    if max(size_xyz) > MAX_VOXELS_PER_AXIS:
+        raise UnsupportedScanError(
+            f"{path}: {size_xyz} voxels (x, y, z) found, at most {MAX_VOXELS_PER_AXIS:,} along an "
+            "axis are read; correct the header or crop the scan to the abdomen"
+        )
+    if spacing.min() < (1 - 1e-6) * MIN_SPACING_MM:  # headers hold it in 32 bits
+        raise UnsupportedScanError(
+            f"{path}: spacing {_told(spacing)} mm (x, y, z) found, at least {MIN_SPACING_MM:g} mm "
+            "expected; correct the header or export it again"
         )
     if not spans_space(steps_xyz):
         raise UnsupportedScanError(

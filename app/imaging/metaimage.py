@@ -7,7 +7,13 @@ import numpy.typing as npt
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.detached import voxel_file
-from app.imaging.layout import Layout, check_extents, check_single_channel, grid_from_xyz
+from app.imaging.layout import (
+    UNKNOWN_DIRECTION,
+    Layout,
+    check_extents,
+    check_single_channel,
+    grid_from_xyz,
+)
 from app.imaging.text_header import Fields, read_lines
 from app.imaging.voxels import damage_named
 
@@ -51,7 +57,13 @@ def read_layout(path: Path) -> Layout:
     spacing_xyz = [1.0] * 3 if spacing is None else fields.lengths(spacing, num_axes)[:3]
     origin = fields.first_of("Offset", "Position", "Origin")
     origin_xyz = [0.0] * 3 if origin is None else fields.numbers(origin, num_axes)[:3]
-    steps_xyz = _direction(fields, num_axes, path) * spacing_xyz
+    direction = _direction(fields, num_axes, path)
+    steps_xyz = (np.eye(3) if direction is None else direction) * spacing_xyz
+    notes: tuple[str, ...] = ()
+    if direction is None:
+        notes += (UNKNOWN_DIRECTION,)
+    if spacing is None:
+        notes += ("the header gives no voxel spacing; 1 mm was assumed",)
     data_path = _data_path(fields, path)
     layout = Layout(
         path=data_path,
@@ -59,7 +71,7 @@ def read_layout(path: Path) -> Layout:
         dtype=_dtype(fields, path),
         start=end if data_path == path else max(0, fields.integer("HeaderSize", default=0)),
         compressed=fields.flag("CompressedData"),
-        notes=() if spacing else ("the header gives no voxel spacing; 1 mm was assumed",),
+        notes=notes,
     )
     at_end = data_path != path and _skips_to_end(fields, path)
     return layout.counted_from_end() if at_end else layout
@@ -79,11 +91,11 @@ def _read_fields(path: Path) -> tuple[Fields, int]:
         return fields, file.tell()
 
 
-def _direction(fields: Fields, num_axes: int, path: Path) -> npt.NDArray[np.float64]:
-    """Read the axes' directions, as columns; a row of the file is the direction of one axis."""
+def _direction(fields: Fields, num_axes: int, path: Path) -> npt.NDArray[np.float64] | None:
+    """Read the axes' directions, if given, as columns; a row of the file is one axis."""
     key = fields.first_of("TransformMatrix", "Rotation", "Orientation")
     if key is None:
-        return np.eye(3)
+        return None
     rows = np.reshape(fields.numbers(key, num_axes**2), (num_axes, num_axes))[:3, :3]
     if np.abs(rows).max() > _MAX_COSINE or np.abs((rows**2).sum(axis=1) - 1).max() > _MAX_ERROR:
         raise UnsupportedScanError(

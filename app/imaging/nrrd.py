@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.detached import voxel_file
-from app.imaging.layout import Layout, check_extents, grid_from_xyz
+from app.imaging.layout import UNKNOWN_DIRECTION, Layout, check_extents, grid_from_xyz
 from app.imaging.text_header import Fields, read_lines
 from app.imaging.voxels import damage_named
 
@@ -109,10 +109,7 @@ def _place(
     notes: tuple[str, ...] = ()
     space = fields.text("space", "").lower()
     if not space:
-        notes = (
-            "the header does not say how the scan lies; axes were taken to grow left, back, up, "
-            "so left and right may be exchanged",
-        )
+        notes = (UNKNOWN_DIRECTION,)
     elif space not in _TO_LPS:
         raise UnsupportedScanError(
             f"{path}: space {space!r} is not read; save it as left-posterior-superior"

@@ -23,6 +23,10 @@ AIR_HU = -1024
 """What a voxel without a number (NaN) becomes."""
 
 _CHUNK_BYTES = 1 << 20
+# What is fed to the decompressor at once. What it leaves is copied by it, so that a stream of many
+# small members is fed little at first.
+_FIRST_PIECE_BYTES = 1 << 12
+_LARGEST_PIECE_BYTES = 1 << 18
 _INT16 = np.iinfo(np.int16)
 _BEYOND = 2**40
 # Deflate packs at most 258 bytes into 2 bits.
@@ -43,6 +47,8 @@ class Stream(Protocol):
 class Inflated:
     """Read a gzip or zlib stream, its checksum included, from a file.
 
+    At most 1 MiB of the file is held, however many members the stream has.
+
     Parameters
     ----------
     file : binary file
@@ -52,7 +58,8 @@ class Inflated:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-        self._waiting = b""
+        self._packed = memoryview(b"")
+        self._piece_bytes = _FIRST_PIECE_BYTES
 
     def read(self, num_bytes: int) -> bytes:
         """Give the next bytes, at most so many; none at the end.
@@ -67,21 +74,34 @@ class Inflated:
         while True:
             if self._stream.eof and not self._next_member():
                 return b""
-            packed = self._waiting or self._file.read(_CHUNK_BYTES)
-            found = self._stream.decompress(packed, num_bytes)
-            self._waiting = self._stream.unconsumed_tail
+            if not self._packed:
+                self._packed = memoryview(self._file.read(_CHUNK_BYTES))
+            piece = self._packed[: self._piece_bytes]
+            found = self._stream.decompress(piece, num_bytes)
+            self._put_back(len(piece))
             if found:
                 return found
-            if not packed and not self._stream.eof:
+            if not piece and not self._stream.eof:
                 raise EOFError("compressed stream ended early")
+
+    def _put_back(self, num_fed: int) -> None:
+        """Pass over what was taken of the piece that was fed."""
+        ended = self._stream.eof
+        left = self._stream.unused_data if ended else self._stream.unconsumed_tail
+        if len(left) <= num_fed:
+            self._packed = self._packed[num_fed - len(left) :]
+        else:  # the decompressor gave back some of the piece before, too
+            self._packed = memoryview(left + self._packed[num_fed:])
+        self._piece_bytes = min(2 * self._piece_bytes, _LARGEST_PIECE_BYTES)
 
     def _next_member(self) -> bool:
         """Go on with the next gzip stream in the file, if there is one."""
-        rest = self._stream.unused_data
-        rest += self._file.read(_CHUNK_BYTES)
-        if not rest.startswith(_GZIP_MAGIC):
+        if len(self._packed) < len(_GZIP_MAGIC):
+            self._packed = memoryview(bytes(self._packed) + self._file.read(_CHUNK_BYTES))
+        if self._packed[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
             return False
-        self._stream, self._waiting = zlib.decompressobj(_GZIP_OR_ZLIB), rest
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._piece_bytes = _FIRST_PIECE_BYTES
         return True
 
 

@@ -1,9 +1,11 @@
 import dataclasses
+import json
 import shutil
 
 import pytest
 
 from app.cascade.bundle import open_phase, read_manifest
+from app.config import DEFAULT_WEIGHTS
 from app.errors import WeightsError
 from app.manifest import Manifest
 
@@ -78,3 +80,44 @@ def test_what_is_no_manifest_is_named(folder):
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(WeightsError, match="manifest.json"):
         read_manifest(folder, "locate")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"window_hu": [\n      -250.0', '"window_hu": [\n      -950.0'),
+        ('"spacing_mm": [\n      ', '"spacing_mm": [\n      1'),
+        ('"overlap": 0.', '"overlap": 0.1'),
+        ('"config_sha256": "', '"config_sha256": "0'),
+    ],
+)
+def test_changed_byte_in_the_configuration_is_refused(folder, old, new):
+    path = folder / "manifest.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(WeightsError, match=r"manifest\.json: SHA-256 of config .* export again"):
+        read_manifest(folder, "locate")
+
+
+def test_field_taken_out_of_the_configuration_is_refused(folder):
+    path = folder / "manifest.json"
+    record = json.loads(path.read_text())
+    del record["config"]["preprocessing_version"]  # its default would take its place
+    path.write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match="SHA-256 of config"):
+        read_manifest(folder, "locate")
+
+
+def test_manifest_from_before_the_configuration_had_a_checksum_is_read(folder):
+    path = folder / "manifest.json"
+    record = json.loads(path.read_text())
+    config = read_manifest(folder, "locate").config
+    del record["config_sha256"]
+    path.write_text(json.dumps(record))
+    assert read_manifest(folder, "locate").config == config
+
+
+@pytest.mark.parametrize("name", ["locate", "segment"])
+def test_weights_that_came_with_the_program_are_whole(name):
+    read_manifest(DEFAULT_WEIGHTS / name, name)

@@ -4,13 +4,15 @@ import json
 import os
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import save, series_datasets, write_series
 from pydicom import uid
+from pydicom.filebase import DicomFileLike
 
 from app.cli.cases import find_cases, printable
 from app.cli.main import main
-from app.errors import UnsupportedScanError
+from app.errors import UnsupportedScanError, UsageError
 from app.imaging.io import read_scan
 
 SPACING_MM = (3.0, 2.0, 1.5)
@@ -153,3 +155,120 @@ def test_label_map_replaces_a_link_and_never_what_it_points_to(tmp_path, body, s
     assert main([*arguments, "--precision", "f32"]) == 0
     assert (tmp_path / "precious").read_text() == "keep me"
     assert not (tmp_path / "labels" / "a.nii.gz").is_symlink()
+
+
+def left_out(source, caplog, output=None):
+    """Give the names of the cases, and what is told of each path that is passed over."""
+    found = [case.name for case in find_cases(source, output or source / "labels")]
+    lines = [record.getMessage() for record in caplog.records]
+    return found, [line.removeprefix(f"{source}/") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "finding", "remedy"),
+    [
+        ("p1/ct.nii.gz", "taken from the input folder itself", "move it there"),
+        ("p1/study/ct.mha", "taken from the input folder itself", "move it there"),
+        ("ct.img", "in two files", "save it as .nii.gz"),
+        ("p1/ct.hdr", "in two files", "save it as .nii.gz"),
+        ("p1.zip", "an archive", "unpack it"),
+        ("p1/series.tar.gz", "an archive", "unpack it"),
+        ("brain.mgz", "not read", "save it as .nii.gz"),
+    ],
+)
+def test_path_that_is_passed_over_is_told_with_what_to_do(tmp_path, caplog, name, finding, remedy):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"x" * 400)
+    cases, (line,) = left_out(tmp_path, caplog)
+    assert cases == ["a"]
+    assert line.startswith(f"{name}: left out: ")
+    assert finding in line
+    assert remedy in line
+
+
+def test_pair_of_header_and_voxels_is_told_once(tmp_path, caplog):
+    for name in ("a.nii.gz", "old.hdr", "old.img"):
+        (tmp_path / name).touch()
+    _, (line,) = left_out(tmp_path, caplog)
+    assert line.startswith("old.hdr: left out: ")
+
+
+def test_files_that_hold_no_scan_are_passed_over_in_silence(tmp_path, caplog):
+    (tmp_path / "p1").mkdir()
+    for name in ("a.mhd", "a.raw", "notes.txt", "p1/report.pdf", ".hidden.nii.gz"):
+        (tmp_path / name).touch()
+    assert left_out(tmp_path, caplog) == (["a"], [])
+
+
+def test_label_maps_of_an_earlier_run_are_not_told(tmp_path, caplog):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.nii.gz").touch()
+    assert left_out(tmp_path, caplog) == (["a"], [])
+
+
+@pytest.mark.parametrize("name", ["p1", "p1/study"])
+def test_folder_that_cannot_be_looked_into_is_told(tmp_path, caplog, monkeypatch, name):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / name).mkdir(parents=True)
+    look = os.scandir
+
+    def refuse(path="."):  # root may look everywhere
+        if os.fspath(path) == str(tmp_path / name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    cases, (line,) = left_out(tmp_path, caplog)
+    assert cases == ["a"]
+    assert line.startswith(f"{name}: left out: cannot be looked into (Permission denied); allow")
+
+
+def test_dicom_files_without_preamble_are_told_once_a_folder(tmp_path, caplog):
+    (tmp_path / "a.nii.gz").touch()
+    for path in write_series(tmp_path / "p1" / "ct", hu(), SPACING_MM):
+        path.write_bytes(path.read_bytes()[132:])
+    for path in write_series(tmp_path / "p2", hu(), SPACING_MM):
+        dataset = pydicom.dcmread(path)
+        with path.open("wb") as file:  # implicit, and without the elements about the file
+            target = DicomFileLike(file)
+            target.is_implicit_VR = target.is_little_endian = True
+            pydicom.filewriter.write_dataset(target, dataset)
+    cases, lines = left_out(tmp_path, caplog)
+    assert cases == ["a"]
+    assert [line.partition(" (IM")[0] for line in lines] == [
+        f"{folder}: left out: 4 DICOM file(s) without the preamble that begins such a file"
+        for folder in ("p1/ct", "p2")
+    ]
+
+
+def test_links_that_lead_nowhere_or_are_not_followed_are_told(tmp_path, caplog):
+    write_series(tmp_path / "elsewhere", hu(), SPACING_MM)
+    source = tmp_path / "in"
+    write_series(source / "p1" / "ct", hu(), SPACING_MM)
+    (source / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    (source / "p1" / "more").symlink_to(tmp_path / "elsewhere")
+    cases, lines = left_out(source, caplog)
+    assert cases == ["p1_ct"]
+    assert [line.partition(";")[0] for line in lines] == [
+        "b.nii.gz: left out: a link to nothing",
+        "p1/more: left out: a link to a folder, which is not followed",
+    ]
+
+
+def test_input_that_cannot_be_looked_into_is_wrong_use(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    with pytest.raises(UsageError, match="cannot be read"):
+        find_cases(tmp_path, tmp_path / "labels")
+
+
+def test_label_map_of_one_case_never_replaces_the_scan_of_another(tmp_path):
+    (tmp_path / "x_0000.nii.gz").touch()
+    write_series(tmp_path / "x_0000", hu(), SPACING_MM)
+    with pytest.raises(UsageError, match=r"x_0000\.nii\.gz would be replaced by the label map of"):
+        find_cases(tmp_path, tmp_path)
+    assert len(find_cases(tmp_path, tmp_path / "labels")) == 2

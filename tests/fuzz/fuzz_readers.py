@@ -1,8 +1,10 @@
 """Feed the readers files that were damaged on purpose, and count what becomes of them.
 
-Every file must end in a volume that fits its header or in an error of ours that
-names the file. Anything else is a finding: another exception, a process that
-dies, a read that takes too long, memory beyond the cap, a file that appears.
+Every file must end in a volume that fits its header, and in the coarse input that
+the first network sees of it, or in an error of ours that names the file. Anything
+else is a finding: another exception, a process that dies, a read that takes too
+long, memory beyond the cap, a file that appears. A scan whose header says that it
+takes more than is allowed is not read, as in use.
 
     python tests/fuzz/fuzz_readers.py --runs 100000 --seed 1
 
@@ -37,8 +39,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 SHAPE = (3, 33, 34)
 SPACING_MM = (3.0, 2.0, 1.5)
 MEMORY_BYTES = 1 << 30
+PLAN_BYTES = 3 << 28  # what scans are planned for, so that a plan that is far too low shows
 SECONDS = 60
 BOMB_BYTES = 64 << 20
+EMPTY_MEMBERS = 200_000
 BATCH = 500
 
 NUMBERS = [
@@ -48,16 +52,16 @@ NUMBERS = [
         "h": (0, 1, -1, 32767, -32768, 348, 540),
         "i": (0, 1, -1, 2**31 - 1, -(2**31), 65536),
         "q": (-1, 2**63 - 1, -(2**63), 2**40),
-        "f": (0.0, -1.0, 1e38, -1e38, 1e-38, float("nan"), float("inf"), 352.5),
+        "f": (0.0, -1.0, 1e-8, 1e-3, 1e38, -1e38, 1e-38, float("nan"), float("inf"), 352.5),
         "d": (1e300, float("nan"), float("-inf")),
     }.items()
     for value in values
 ]
 WORDS = [
     b"/etc/passwd", b"../secret.raw", b"LIST", b"scan%03d.raw 1 9 1", b"-1", b"0", b"nan", b"inf",
-    b"99999999999999999999", b"1e999", b"none", b"", b" ", b"\xff\xfe", b"a" * 5000, b"True",
-    b"4", b"2147483648 2147483648 2147483648", b"(1,0,0) (0,1,0) (0,0,1)", b"bzip2", b"raw",
-    b"gzip",
+    b"99999999999999999999", b"1e999", b"1e-8", b"none", b"", b" ", b"\xff\xfe", b"a" * 5000,
+    b"True", b"4", b"2147483648 2147483648 2147483648", b"(1,0,0) (0,1,0) (0,0,1)", b"bzip2",
+    b"raw", b"gzip",
 ]  # fmt: skip
 
 
@@ -194,16 +198,27 @@ def repack(rng, content):
     if rng.random() < 0.005:
         content += bytes(BOMB_BYTES)
     parts = [content]
-    if rng.random() < 0.1:
+    chance = rng.random()
+    if chance < 0.1:
         middle = int(rng.integers(0, len(content) + 1))
         parts = [content[:middle], content[middle:]]
+    elif chance < 0.15:
+        size = int(rng.integers(20, 2000))
+        parts = [content[start : start + size] for start in range(0, len(content), size)]
+    elif chance < 0.155:  # empty ones before, between or behind
+        parts.insert(int(rng.integers(0, 2)), b"")
+        empty = b"".join(itertools.repeat(gzip.compress(b"", 1), EMPTY_MEMBERS))
+        return b"".join(gzip.compress(part, 1) if part else empty for part in parts)
     return b"".join(gzip.compress(part, 1) for part in parts)
 
 
 def try_once(number, seed, kinds, folder, keep):
     """Damage one file, read it, and give what became of it."""
-    from app.errors import InputError
+    from app.cascade.memory import PROGRAM_BYTES, plan_memory
+    from app.config import LOCATE, SEGMENT
+    from app.errors import InputError, MemoryLimitError
     from app.imaging.io import peek, read_scan
+    from app.imaging.preprocess import network_input
 
     rng = np.random.default_rng([seed, number])
     kind = choose_kind(rng, kinds)
@@ -219,10 +234,14 @@ def try_once(number, seed, kinds, folder, keep):
     signal.alarm(SECONDS)
     try:
         header = peek(target)
+        plan_memory(header, locate=LOCATE, segment=SEGMENT, limit_bytes=PROGRAM_BYTES + PLAN_BYTES)
         scan, _ = read_scan(target)
+        coarse = network_input(scan, LOCATE)
+        if coarse.dtype != np.float32 or not np.isfinite(coarse).all():
+            outcome = "FINDING: the network's input is no image"
         if scan.array.dtype != np.int16 or scan.array.size != np.prod(header.geometry.shape):
             outcome = "FINDING: volume does not fit its header"
-    except InputError as error:
+    except (InputError, MemoryLimitError) as error:
         outcome = type(error).__name__
         if str(folder) not in str(error):
             outcome = f"FINDING: names no file: {error}"
@@ -288,7 +307,10 @@ def fuzz(numbers, seed, keep=None):
     list of str
         What was found.
     """
-    import app.imaging.dicom  # noqa: F401  loaded once, and before memory is capped
+    # Loaded once, and before memory is capped.
+    import app.cascade.memory
+    import app.imaging.dicom
+    import app.imaging.preprocess  # noqa: F401
 
     tally, findings = collections.Counter(), []
     with tempfile.TemporaryDirectory() as name:

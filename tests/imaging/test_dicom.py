@@ -1,5 +1,11 @@
 """DICOM series: read right, or refused with what is wrong with them."""
 
+import io
+import os
+import struct
+import tempfile
+import tracemalloc
+
 import numpy as np
 import pydicom
 import pytest
@@ -12,12 +18,15 @@ from dicom_files import (
     slice_dataset,
     write_series,
 )
+from PIL import Image
 from pydicom import uid
+from pydicom.encaps import encapsulate
 from scipy.spatial.transform import Rotation
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging import dicom_pixels
-from app.imaging.dicom import find_series
+from app.imaging.dicom import find_series, series_of, stack_slices
+from app.imaging.dicom_pixels import read_pixels
 from app.imaging.io import peek, read_scan, write_label_map
 
 SHAPE = (5, 36, 40)
@@ -106,6 +115,22 @@ def test_lossless_jpeg_is_decoded(tmp_path):
     assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu()[:1])
 
 
+def test_lossy_jpeg_is_decoded(tmp_path):
+    y, x = np.mgrid[:36, :40]
+    shown = (3 * y + 2 * x + 20).astype(np.uint8)
+    packed = io.BytesIO()
+    Image.fromarray(shown).save(packed, "JPEG", quality=95)
+    dataset = slice_dataset(hu()[0], (0, 0, 0), SPACING_MM, RescaleIntercept=-100)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = encapsulate([packed.getvalue()])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    save(tmp_path / "ct", [dataset])
+    (plane,) = read_scan(tmp_path / "ct")[0].array
+    assert np.abs(plane - (shown.astype(int) - 100)).max() <= 4
+
+
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
 def test_other_uncompressed_encodings_are_read(tmp_path, syntax):
     datasets = series_datasets(hu(), SPACING_MM)
@@ -160,6 +185,61 @@ def test_missing_intercept_is_told(tmp_path):
     assert source.notes == ("no rescale intercept; the numbers were taken for HU",)
 
 
+@pytest.mark.parametrize("name", ["RescaleIntercept", "RescaleSlope"])
+def test_empty_element_counts_as_missing(tmp_path, name):
+    datasets = series_datasets(hu(), SPACING_MM)
+    for dataset in datasets:
+        dataset[name].value = None
+    save(tmp_path / "ct", datasets)
+    scan, source = read_scan(tmp_path / "ct")
+    is_intercept = name == "RescaleIntercept"
+    assert np.array_equal(scan.array, hu() + OFFSET * is_intercept)
+    told = ("no rescale intercept; the numbers were taken for HU",)
+    assert source.notes == (told if is_intercept else ())
+
+
+def test_missing_intercept_of_an_enhanced_file_is_told(tmp_path):
+    dataset = enhanced_dataset(hu(), SPACING_MM)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    del shared.PixelValueTransformationSequence[0].RescaleIntercept
+    save(tmp_path / "ct", [dataset])
+    _, source = read_scan(tmp_path / "ct")
+    assert source.notes == ("no rescale intercept; the numbers were taken for HU",)
+
+
+@pytest.mark.parametrize("rescale_type", ["HU", "US", "", "hu "])
+def test_numbers_that_are_hu_or_may_be_are_read(tmp_path, rescale_type):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, RescaleType=rescale_type)
+    scan, source = read_scan(tmp_path / "ct")
+    assert np.array_equal(scan.array, hu())
+    assert source.notes == ()
+
+
+def test_changed_hu_are_read_and_told(tmp_path):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, RescaleType="HU_MOD")
+    scan, source = read_scan(tmp_path / "ct")
+    assert np.array_equal(scan.array, hu())
+    (note,) = source.notes
+    assert note == "the header calls the numbers 'HU_MOD', not HU; they were taken for HU"
+
+
+@pytest.mark.parametrize("rescale_type", ["MGML", "Z_EFF", "ED", "PCT", "100ug/cc"])
+def test_images_of_iodine_and_the_like_are_refused(tmp_path, rescale_type):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, RescaleType=rescale_type)
+    message = f"rescale type '{rescale_type.upper()}', 'HU' expected; give a CT series"
+    with pytest.raises(UnsupportedScanError, match=message):
+        peek(tmp_path / "ct")
+
+
+def test_enhanced_images_of_iodine_are_refused(tmp_path):
+    dataset = enhanced_dataset(hu(), SPACING_MM)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.PixelValueTransformationSequence[0].RescaleType = "MGML"
+    (path,) = save(tmp_path / "ct", [dataset])
+    with pytest.raises(UnsupportedScanError, match=f"{path.name}: rescale type 'MGML'"):
+        peek(tmp_path / "ct")
+
+
 def test_slice_that_is_there_twice_counts_once(tmp_path):
     write_series(tmp_path / "ct", hu(), SPACING_MM)
     save(tmp_path / "ct", series_datasets(hu(), SPACING_MM)[2:4], prefix="COPY")
@@ -198,6 +278,37 @@ def test_rounded_positions_are_even_enough(tmp_path):
         dataset.ImagePositionPatient[2] = round(float(dataset.ImagePositionPatient[2]), 1)
     save(tmp_path / "ct", datasets)
     assert peek(tmp_path / "ct").geometry.spacing_mm == pytest.approx((1.25, 2, 1.5), abs=0.02)
+
+
+def at_heights(heights):
+    datasets = series_datasets(np.concatenate([hu()] * 9)[: len(heights)], SPACING_MM)
+    for dataset, height in zip(datasets, heights, strict=True):
+        dataset.ImagePositionPatient[2] = height
+    return datasets
+
+
+def test_distances_that_differ_by_a_few_percent_are_read_and_told(tmp_path):
+    heights = np.cumsum([1.0] * 20 + [1.05] * 20)
+    save(tmp_path / "ct", at_heights(heights))
+    scan, source = read_scan(tmp_path / "ct")
+    assert scan.geometry.spacing_mm[0] == pytest.approx((19 + 20 * 1.05) / 39)
+    (note,) = source.notes
+    assert note.startswith("slices lie 1.00 to 1.05 mm apart; 1.026 mm was taken for all, so that")
+    assert "up to 0.5 mm from where" in note
+
+
+@pytest.mark.parametrize("later", [1.08, 1.4])
+def test_distances_that_differ_by_more_are_refused_and_nothing_is_called_missing(tmp_path, later):
+    save(tmp_path / "ct", at_heights(np.cumsum([1.0] * 20 + [later] * 20)))
+    message = rf"slices lie 1\.00 to {later:.2f} mm apart; export or resample"
+    with pytest.raises(UnsupportedScanError, match=message):
+        peek(tmp_path / "ct")
+
+
+def test_slice_next_to_another_is_uneven_and_not_missing(tmp_path):
+    save(tmp_path / "ct", at_heights([0, 1, 1.03, 2, 3, 4]))
+    with pytest.raises(UnsupportedScanError, match=r"slices lie 0\.03 to 1\.00 mm apart"):
+        peek(tmp_path / "ct")
 
 
 def test_tilted_gantry_is_refused_with_its_angle(tmp_path):
@@ -315,6 +426,142 @@ def test_image_type_that_is_a_number_says_nothing_about_the_image(tmp_path):
         dataset.add_new("ImageType", "IS", 7)
     save(tmp_path / "ct", datasets)
     assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu())
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Give an empty folder for temporary files, of this process and those it starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def test_decoder_leaves_no_pixels_behind(tmp_path, temporary):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.JPEG2000Lossless)
+    assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu())
+    assert list(temporary.rglob("*")) == []
+
+
+def test_slice_lies_in_a_file_only_while_it_is_decoded(tmp_path, temporary):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.JPEG2000Lossless)
+    stack = stack_slices(series_of(tmp_path / "ct"))
+    places = [(piece.path, piece.frame, piece.pixels) for piece in stack.slices]
+    for _ in read_pixels(places):
+        assert [path for path in temporary.rglob("*") if path.is_file()] == []
+    assert list(temporary.rglob("*")) == []
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "time.sleep(600)", "sys.exit(1)"])
+def test_decoder_that_fails_leaves_no_pixels_behind(tmp_path, temporary, monkeypatch, end):
+    (tmp_path / "failing.py").write_text(
+        "import os, sys, tempfile, time\n"
+        "from pathlib import Path\n"
+        "folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()\n"
+        f"(Path(folder) / 'slice.dcm').write_text('pixels')\n{end}\n"
+    )
+    monkeypatch.setattr(dicom_pixels, "DECODER", tmp_path / "failing.py")
+    monkeypatch.setattr(dicom_pixels, "SECONDS_PER_SLICE", 1.0)
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    with pytest.raises(UnreadableScanError, match="cannot be decoded"):
+        read_scan(tmp_path / "ct")
+    assert list(temporary.rglob("*")) == []
+
+
+def test_decoder_that_does_not_end_by_itself_is_killed(tmp_path, temporary, monkeypatch):
+    decoder = dicom_pixels.DECODER.read_text()
+    (tmp_path / "lingering.py").write_text(decoder + "    import time; time.sleep(600)\n")
+    monkeypatch.setattr(dicom_pixels, "DECODER", tmp_path / "lingering.py")
+    monkeypatch.setattr(dicom_pixels, "SECONDS_TO_END", 0.1)
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu())
+    assert list(temporary.rglob("*")) == []
+
+
+def test_files_without_preamble_are_not_taken_for_dicom(tmp_path):
+    paths = write_series(tmp_path / "ct", hu(), SPACING_MM)
+    for path in paths:
+        path.write_bytes(path.read_bytes()[132:])
+    assert find_series(tmp_path / "ct") == []
+    with pytest.raises(UnreadableScanError, match="no readable DICOM image; .* export it again"):
+        peek(tmp_path / "ct")
+    with pytest.raises(UnsupportedScanError, match="file type not known"):
+        peek(paths[0])
+
+
+def peak_bytes(action):
+    """Measure what Python and numpy allocate at most."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("encoding", [None, uid.JPEG2000Lossless])
+def test_enhanced_file_is_not_held_beside_its_voxels(tmp_path, encoding):
+    scan = np.random.default_rng(3).integers(-1000, 900, (60, 256, 256)).astype(np.int16)
+    (path,) = save(tmp_path / "ct", [enhanced_dataset(scan, SPACING_MM)], compress=encoding)
+    peek(path)  # what is loaded once is no part of it
+    peak = peak_bytes(lambda: read_scan(path))
+    assert peak - scan.nbytes < 4 << 20
+    assert scan.nbytes > 7 << 20
+
+
+def test_large_slice_grows_to_wide_numbers_piece_by_piece(tmp_path):
+    scan = np.random.default_rng(3).integers(-1000, 900, (1, 2048, 2048)).astype(np.int16)
+    write_series(tmp_path / "ct", scan, SPACING_MM)
+    peek(tmp_path / "ct")
+    found = []
+    peak = peak_bytes(lambda: found.append(read_scan(tmp_path / "ct")[0].array))
+    assert np.array_equal(found[0], scan)
+    assert peak < 9 * scan.nbytes
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encoding"),
+    [
+        (uid.ExplicitVRLittleEndian, None),
+        (uid.ImplicitVRLittleEndian, None),
+        (uid.ExplicitVRLittleEndian, uid.RLELossless),
+    ],
+)
+def test_slice_with_far_more_pixels_than_its_size_says_is_refused_unread(
+    tmp_path, encoding, syntax
+):
+    (dataset,) = series_datasets(hu()[:1, :16, :16], SPACING_MM)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    (path,) = save(tmp_path / "ct", [dataset], compress=encoding)
+    content = path.read_bytes()
+    start = content.rindex(b"\xe0\x7f\x10\x00")
+    length = struct.pack("<I", 0xFFFFFFFE)
+    if encoding is not None:  # in the first fragment, behind the element's header and its table
+        start += 12 + 8 + 4
+    else:
+        start += 4 if syntax == uid.ImplicitVRLittleEndian else 8
+    path.write_bytes(content[:start] + length if encoding is None else content)
+    if encoding is not None:
+        fragment = content.index(b"\xfe\xff\x00\xe0", start)
+        path.write_bytes(content[: fragment + 4] + length)
+    os.truncate(path, 1 << 32)  # takes no room on the disk
+    peek(path)
+
+    def read():
+        with pytest.raises(UnreadableScanError, match=f"{path.name}: .* bytes of pixels found"):
+            read_scan(path)
+
+    assert peak_bytes(read) < 4 << 20
+
+
+def test_compressed_pixels_under_the_name_of_uncompressed_ones_are_refused(tmp_path):
+    paths = write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    content = paths[0].read_bytes()
+    syntaxes = [str(one).encode() for one in (uid.RLELossless, uid.ExplicitVRLittleEndian)]
+    paths[0].write_bytes(content.replace(*syntaxes, 1))
+    with pytest.raises(UnreadableScanError, match=f"{paths[0].name}: compressed pixels found"):
+        read_scan(tmp_path / "ct")
 
 
 def test_decoder_that_hangs_is_ended(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from app.imaging.io import peek, read_scan, write_label_map
 SHAPE = (4, 6, 5)  # z, y, x
 AFFINE_LPS = np.diag([-1.5, -2.0, 3.0, 1.0])
 KINDS = [nib.Nifti1Image, nib.Nifti2Image]
+VOXEL_TYPES = [f"{kind}{width}" for kind in ("int", "uint") for width in (8, 16, 32, 64)]
+VOXEL_TYPES += ["float32", "float64"]
 AXCODES = [
     tuple(pair[side] for pair, side in zip(pairs, sides, strict=True))
     for pairs in permutations(["LR", "PA", "SI"])
@@ -52,9 +54,9 @@ def edit(path, **fields):
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", VOXEL_TYPES)
 def test_every_version_order_and_voxel_type_is_read(tmp_path, suffix, order, kind, dtype):
-    array = np.abs(hu()).clip(0, 200).astype(dtype)
+    array = np.abs(hu()).clip(0, 120 if dtype == "int8" else 200).astype(dtype)
     path = save(tmp_path / f"scan.{suffix}", array, kind=kind, order=order)
     scan, source = read_scan(path)
     assert np.array_equal(scan.array, array)
@@ -187,6 +189,15 @@ def test_hu_plus_1024_is_told_by_the_numbers_and_taken_off(tmp_path):
     assert source.notes == ("stored as HU + 1024, which was taken off",)
 
 
+@pytest.mark.parametrize("odd", [-7, -2000])
+def test_hu_plus_1024_is_told_though_a_voxel_is_negative(tmp_path, odd):
+    stored = body_stored_without_its_offset().astype(np.int16)
+    stored[0, 0, 0] = odd
+    scan, source = read_scan(save(tmp_path / "scan.nii.gz", stored))
+    assert np.array_equal(scan.array, stored - 1024)
+    assert source.notes == ("stored as HU + 1024, which was taken off",)
+
+
 def test_magnetic_resonance_is_not_taken_for_hu_plus_1024(tmp_path):
     stored = np.abs(np.random.default_rng(0).normal(250, 120, (8, 20, 30))).astype(np.uint16)
     scan, source = read_scan(save(tmp_path / "scan.nii.gz", stored))
@@ -286,6 +297,32 @@ def test_unusual_spacing_is_told(tmp_path):
 def test_grid_longer_than_any_scanner_is_refused(tmp_path):
     with pytest.raises(UnsupportedScanError, match="12 m long"):
         peek(save(tmp_path / "scan.nii", affine=np.diag([-1.5, -2000, 3, 1])))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_grid_too_fine_for_any_scanner_is_refused(tmp_path, axis):
+    affine = AFFINE_LPS.copy()
+    affine[axis, axis] = 1e-8
+    path = save(tmp_path / "scan.nii", affine=affine)
+    with pytest.raises(UnsupportedScanError, match=r"1e-08.*at least 0\.01 mm.*correct") as refused:
+        peek(path)
+    assert str(path) in str(refused.value)
+
+
+def test_fine_grid_of_a_laboratory_is_read_and_told(tmp_path):
+    _, source = read_scan(save(tmp_path / "scan.nii", affine=np.diag([-0.01, -2, 3, 1])))
+    assert "unusual voxel spacing" in source.notes[0]
+
+
+@pytest.mark.parametrize(("num_slices", "is_read"), [(32_767, True), (32_768, False)])
+def test_more_voxels_along_an_axis_than_any_scan_has_are_refused(tmp_path, num_slices, is_read):
+    array = np.zeros((num_slices, 2, 1), np.uint8)
+    path = save(tmp_path / "scan.nii", array, np.diag([-1, -1, 0.1, 1]), kind=nib.Nifti2Image)
+    if is_read:
+        assert peek(path).geometry.shape == (num_slices, 2, 1)
+        return
+    with pytest.raises(UnsupportedScanError, match=r"32768.* at most 32,767 .*crop the scan"):
+        peek(path)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 5), (2000, 4, 3), (2, 64, 64), (2, 1024, 1024)])

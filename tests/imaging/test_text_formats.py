@@ -9,11 +9,14 @@ from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.io import peek, read_scan
 
 SHAPE = (4, 6, 5)
+VOXEL_TYPES = [f"{kind}{width}" for kind in ("int", "uint") for width in (8, 16, 32, 64)]
+VOXEL_TYPES += ["float32", "float64"]
 SUFFIXES = ("mha", "mhd", "nrrd", "nhdr")
 
 
 def hu(dtype=np.int16):
-    return np.abs(np.random.default_rng(3).integers(-1000, 900, SHAPE)).clip(0, 250).astype(dtype)
+    most = 120 if dtype == "int8" else 250
+    return np.abs(np.random.default_rng(3).integers(-1000, 900, SHAPE)).clip(0, most).astype(dtype)
 
 
 def save(path, array=None, *, packed=False, direction=None):
@@ -36,14 +39,14 @@ def edit(path, old, new):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", VOXEL_TYPES)
 def test_every_form_and_voxel_type_is_read(tmp_path, suffix, packed, dtype):
     scan, source = read_scan(save(tmp_path / f"scan.{suffix}", hu(dtype), packed=packed))
-    assert np.array_equal(scan.array, hu())
+    assert np.array_equal(scan.array, hu(dtype))
     assert scan.geometry.spacing_mm == (3, 2, 1.5)
     assert scan.geometry.origin_mm == (30, 20, 10)
     assert source.header.bytes_per_voxel == np.dtype(dtype).itemsize
-    assert source.notes == ()
+    assert len(source.notes) == (dtype == "int8")  # which has no room for bone
 
 
 @pytest.mark.parametrize("suffix", ["mha", "nrrd"])
@@ -100,6 +103,14 @@ def test_nrrd_without_space_is_told(tmp_path):
 def test_metaimage_without_spacing_is_told(tmp_path):
     path = edit(save(tmp_path / "scan.mha"), b"ElementSpacing = 1.5 2 3\n", b"")
     assert read_scan(path)[1].notes == ("the header gives no voxel spacing; 1 mm was assumed",)
+
+
+def test_metaimage_without_direction_is_told(tmp_path):
+    path = edit(save(tmp_path / "scan.mha"), b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")
+    scan, source = read_scan(path)
+    assert np.array_equal(scan.array, hu())
+    (note,) = source.notes
+    assert "left, back, up, so left and right may be exchanged" in note
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret.raw", "below/secret.raw", "link.raw"])

@@ -86,6 +86,62 @@ def test_start_and_skip_are_passed_over(tmp_path):
     assert np.array_equal(voxels.ravel(), VOXELS)
 
 
+def test_many_empty_members_take_time_that_grows_with_their_number_alone():
+    member = gzip.compress(b"")
+
+    class Counting(io.BytesIO):
+        num_read = 0
+
+        def read(self, size=-1):
+            found = super().read(size)
+            self.num_read += len(found)
+            return found
+
+    content = 50_000 * member + gzip.compress(b"end")
+    file = Counting(content)
+    stream = Inflated(file)
+    tracemalloc.start()
+    try:
+        assert stream.read(100) == b"end"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert file.num_read <= len(content)
+    assert peak < 4 << 20  # at most one piece of the file is held
+    assert stream.read(100) == b""
+
+
+def test_stream_in_many_blocks_is_not_held_whole(tmp_path):
+    blocks = np.random.default_rng(0).integers(-999, 999, (400, 1 << 15)).astype("<i2")
+    path = tmp_path / "voxels"  # 25 MiB that pack badly, in members as bgzip makes them
+    path.write_bytes(b"".join(gzip.compress(block.tobytes(), 1) for block in blocks))
+    tracemalloc.start()
+    try:
+        voxels, _ = read_voxels(layout(path, shape=(400, 128, 256), compressed=True))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(voxels.ravel(), blocks.ravel())
+    assert peak - voxels.nbytes < 8 << 20
+
+
+@pytest.mark.parametrize("num_bytes", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, (1 << 20) + 9])
+def test_member_may_begin_where_a_piece_of_the_file_ends(num_bytes):
+    first = gzip.compress(np.random.default_rng(0).bytes(1 << 19), 0)
+    # Stored members as long as wanted, so that the next one begins around 1 MiB.
+    rest = num_bytes - len(first)
+    size = 2 * rest - len(gzip.compress(bytes(rest), 0))
+    filler = gzip.compress(bytes(size), 0)
+    assert len(filler) == rest
+    stream = Inflated(io.BytesIO(first + filler + gzip.compress(b"end")))
+    assert b"".join(iter(lambda: stream.read(1 << 20), b"")).endswith(b"end")
+
+
+def test_what_follows_the_last_member_is_passed_over():
+    stream = Inflated(io.BytesIO(gzip.compress(b"all") + bytes(5000)))
+    assert b"".join(iter(lambda: stream.read(2), b"")) == b"all"
+
+
 @given(content=st.binary(max_size=3000), level=st.integers(0, 9), pieces=st.integers(1, 4))
 def test_inflating_undoes_deflating(content, level, pieces):
     cuts = np.linspace(0, len(content), pieces + 1).astype(int)
