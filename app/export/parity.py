@@ -4,6 +4,7 @@ Done on patches of a phantom scan, not on noise: only there do the logits
 have the margins they have in use.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from app.imaging.intensity import normalize
 from app.synthesis.phantom import make_phantom
 
 LARGEST_DIFFERENCE = 1e-3
+ROUNDING_FACTOR = 2.0
+"""The IR may be off by this times what the checkpoint itself is off by in float32, if that is more:
+with logits of up to 113 its own rounding reached 3.3e-3 in one voxel of a patch."""
+
 LEAST_EQUAL_ARGMAX = 0.9999
 SEEDS = (11, 12)
 
@@ -31,7 +36,9 @@ class Parity:
     Parameters
     ----------
     largest_difference : float
-        Between any two logits.
+        Between any logit of the IR and the checkpoint's in float64.
+    largest_rounding : float
+        Between any logit of the checkpoint in float32 and in float64.
     equal_argmax : float
         Share of voxels, 0 to 1, to which both give the same class.
     num_patches : int
@@ -39,6 +46,7 @@ class Parity:
     """
 
     largest_difference: float
+    largest_rounding: float
     equal_argmax: float
     num_patches: int
 
@@ -83,24 +91,33 @@ def check_parity(network: nn.Module, model_path: Path, config: PhaseConfig) -> P
     Raises
     ------
     ParityError
-        If logits differ by more than 1e-3 or less than 99.99 % of voxels agree.
+        If logits differ from exact ones by more than 1e-3 and by more than twice what
+        float32 costs the checkpoint itself, or less than 99.99 % of voxels agree.
     """
     engine = CpuNetwork(model_path, precision="f32")
-    differences, equal = [], []
+    exact_network = copy.deepcopy(network).double()
+    differences, roundings, equal = [], [], []
     patches = phantom_patches(config)
     for patch in patches:
+        image = torch.from_numpy(patch)[None, None]
         with torch.no_grad():
-            expected = _comparable(network(torch.from_numpy(patch)[None, None])[0].numpy())
+            exact = _comparable(exact_network(image.double())[0].numpy())
+            expected = _comparable(network(image)[0].numpy())
         scores = engine.run(patch)
-        differences.append(float(np.abs(scores - expected).max()))
-        equal.append(float(np.mean(_classes(scores) == _classes(expected))))
+        differences.append(float(np.abs(scores - exact).max()))
+        roundings.append(float(np.abs(expected - exact).max()))
+        equal.append(float(np.mean(_classes(scores) == _classes(exact))))
     parity = Parity(
-        largest_difference=max(differences), equal_argmax=min(equal), num_patches=len(patches)
+        largest_difference=max(differences),
+        largest_rounding=max(roundings),
+        equal_argmax=min(equal),
+        num_patches=len(patches),
     )
-    if parity.largest_difference > LARGEST_DIFFERENCE or parity.equal_argmax < LEAST_EQUAL_ARGMAX:
+    allowed = max(LARGEST_DIFFERENCE, ROUNDING_FACTOR * parity.largest_rounding)
+    if parity.largest_difference > allowed or parity.equal_argmax < LEAST_EQUAL_ARGMAX:
         raise ParityError(
             f"{model_path}: logits differ by {parity.largest_difference:.2e} (at most "
-            f"{LARGEST_DIFFERENCE:.0e} allowed) and {parity.equal_argmax:.4%} of voxels agree "
+            f"{allowed:.1e} allowed) and {parity.equal_argmax:.4%} of voxels agree "
             f"(at least {LEAST_EQUAL_ARGMAX:.2%} needed); nothing was published"
         )
     return parity

@@ -172,6 +172,7 @@ def export_phase(source: Path, output: Path) -> Manifest:
             "openvino": engine_version(),
             "torch": torch.__version__,
             "largest_logit_difference": parity.largest_difference,
+            "checkpoint_rounding": parity.largest_rounding,
             "equal_argmax": parity.equal_argmax,
             "patches": parity.num_patches,
         },

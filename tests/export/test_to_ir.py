@@ -56,6 +56,7 @@ def test_the_manifest_states_what_the_conversion_measured(exported):
     _, manifest, _ = exported
 
     assert manifest.conversion["largest_logit_difference"] <= 1e-3
+    assert 0 < manifest.conversion["checkpoint_rounding"] < 1e-3
     assert manifest.conversion["equal_argmax"] >= 0.9999
     assert set(manifest.files) == {"model.xml", "model.bin", "checkpoint.safetensors"}
     assert manifest.provenance == "random numbers"
