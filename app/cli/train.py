@@ -7,7 +7,8 @@ it is started again with the same words.
 
 FILE of --config is JSON or TOML with the tables "phase" (fields of app/config.py's
 PhaseConfig, such as spacing_mm) and "training" (of app/training/config.py's
-TrainingConfig). Flags win over the file.
+TrainingConfig, but for patch_shape, which --data takes from "phase"). Flags win over the
+file.
 """
 
 import argparse
@@ -102,13 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pseudo-labels",
         type=Path,
         metavar="DIR",
-        help="label maps X.nii.gz for scans that have none in labelsTr",
+        help="label maps X.nii.gz of all organs, for scans and organs without one in labelsTr",
     )
     data.add_argument(
         "--labeled-organs",
         type=lambda text: tuple(text.split(",")),
         metavar="NAME[,NAME...]",
-        help="organs that were labeled, where not all 13 were (default: as dataset.json says)",
+        help="organs labeled in labelsTr, where not all 13 were (default: as dataset.json says)",
     )
     data.add_argument("--fold", type=int, default=0, help="part to hold out (default: 0)")
     data.add_argument(
@@ -177,6 +178,9 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
     )
     for refusal in cases.refused:
         print(f"refused {refusal.path}: {refusal.reason}")
+    for case in (*cases.train, *cases.held_out):
+        for note in case.notes:
+            print(f"note on {case.scan_path}: {note}")
     run_on_devices(
         _train_in_process,
         arguments.devices,

@@ -9,12 +9,16 @@ The folder lies as the FLARE challenge's does::
 Where ``dataset.json`` holds ``"labeled_organs"``, its entries name the organs that
 were looked for: ``{"labeled_organs": {"X": ["liver", "spleen"], "default": [...]}}``.
 Elsewhere all 13 were.
+
+Pseudo-labels, ``PSEUDO/X.nii.gz``, speak of all 13 organs. They stand in where there is
+no label map, and for the organs that nobody looked for where there is one.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,17 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import CascadeError, InputError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, atomic_path, peek, read_scan
+from app.imaging.geometry import Geometry, LabelVolume
+from app.imaging.io import SCAN_SUFFIXES, atomic_path, read_scan
 from app.imaging.label_maps import grid_difference
-from app.imaging.orientation import nearest_orientation, turn_geometry
 from app.imaging.volume import Volume
 from app.labels import NUM_CLASSES, ORGANS
 
 IMAGES, LABELS, DATASET_NAME = "imagesTr", "labelsTr", "dataset.json"
 CASES_NAME = "data.json"
+
+MOST_READERS = 8
+"""Each holds a whole scan in memory while it is checked."""
 
 ALL_ORGANS = tuple(organ.name for organ in ORGANS)
 _VALUES = {organ.name: organ.value for organ in ORGANS}
@@ -47,16 +54,33 @@ class Case:
         The files.
     labeled_organs : tuple of str
         Organs that were looked for when the label map was made; what others show is unknown.
+    filler_path : Path, optional
+        Pseudo-label that says where those others are.
+    notes : tuple of str
+        What a user should know about the scan, such as that it seems not to be in HU.
     """
 
     name: str
     scan_path: Path
     labels_path: Path
     labeled_organs: tuple[str, ...] = ALL_ORGANS
+    filler_path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Give all files of the case."""
+        filler = () if self.filler_path is None else (self.filler_path,)
+        return (self.scan_path, self.labels_path, *filler)
 
     @property
     def labeled(self) -> npt.NDArray[np.bool_]:
-        """Tell for each of the 14 classes whether the label map speaks of it."""
+        """Tell for each of the 14 classes whether the label maps speak of it."""
+        return np.ones(NUM_CLASSES, bool) if self.filler_path is not None else self.looked_for
+
+    @property
+    def looked_for(self) -> npt.NDArray[np.bool_]:
+        """Tell for each of the 14 classes whether ``labels_path`` speaks of it."""
         known = np.zeros(NUM_CLASSES, bool)
         known[[0, *(_VALUES[name] for name in self.labeled_organs)]] = True
         return known
@@ -100,17 +124,20 @@ def find_cases(
     data : Path
         Folder in the FLARE layout.
     pseudo_labels : Path, optional
-        Label maps for scans that have none in ``labelsTr``.
+        Label maps of all organs, for scans that have none in ``labelsTr`` and for organs
+        that were not looked for there.
     labeled_organs : sequence of str, optional
-        Organs labeled in every case, in place of what ``dataset.json`` says.
+        Organs labeled in every label map of ``labelsTr``, in place of what ``dataset.json``
+        says.
 
     Returns
     -------
     list of Case
         Sorted by name.
     list of Refusal
-        Scans without a partner, label maps without a scan, pairs whose grids differ,
-        label maps with values that stand for no organ or for one not listed as labeled.
+        Scans without a partner, label maps without a scan, files that cannot be read to
+        their end, pairs whose grids differ, label maps with values that stand for no organ
+        or for one not listed as labeled. A case whose pseudo-label alone is refused stays.
 
     Raises
     ------
@@ -122,29 +149,20 @@ def find_cases(
         for name, path in images_in(data / IMAGES, "--data").items()
     }
     labels = images_in(data / LABELS, "--data") if (data / LABELS).is_dir() else {}
-    if pseudo_labels is not None:
-        labels = images_in(pseudo_labels, "--pseudo-labels") | labels
+    pseudo = images_in(pseudo_labels, "--pseudo-labels") if pseudo_labels is not None else {}
     listed = _listed_organs(data / DATASET_NAME, labeled_organs)
-    refused = [Refusal(path, "no scan of this name") for path in _without(labels, scans)]
-    refused += [Refusal(path, "no label map of this name") for path in _without(scans, labels)]
+    either = pseudo | labels
+    refused = [Refusal(path, "no scan of this name") for path in _without(either, scans)]
+    refused += [Refusal(path, "no label map of this name") for path in _without(scans, either)]
     paired = [
-        Case(
-            name=name,
-            scan_path=scans[name],
-            labels_path=labels[name],
-            labeled_organs=listed.get(name, listed["default"]),
-        )
-        for name in sorted(scans.keys() & labels.keys())
+        _pair(name, scans[name], labels, pseudo, listed)
+        for name in sorted(scans.keys() & either.keys())
     ]
-    with ThreadPoolExecutor() as pool:  # unpacking a file leaves the interpreter's lock
-        problems = list(pool.map(_problem_of, paired))
-    refused += [
-        Refusal(case.labels_path, problem)
-        for case, problem in zip(paired, problems, strict=True)
-        if problem
-    ]
-    usable = [case for case, problem in zip(paired, problems, strict=True) if not problem]
-    return usable, refused
+    readers = min(MOST_READERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(readers) as pool:  # unpacking a file leaves the interpreter's lock
+        checked = list(pool.map(_check, paired))
+    refused += [one for _, problems in checked for one in problems]
+    return [case for case, _ in checked if case is not None], refused
 
 
 def read_case(case: Case) -> tuple[Volume, Volume]:
@@ -155,7 +173,8 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
     Volume of int16
         The scan, in HU.
     Volume of uint8
-        The label map, on the scan's grid.
+        The label map, on the scan's grid. Organs that were not looked for are those of the
+        pseudo-label, where there is one and the label map has no organ.
 
     Raises
     ------
@@ -163,11 +182,21 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
         If a file is unreadable or the two do not belong together.
     """
     scan, _ = read_scan(case.scan_path)
-    labels, _ = read_scan(case.labels_path)
-    difference = grid_difference(scan.geometry, labels.geometry)
+    labels = _read_labels(case.labels_path, scan.geometry)
+    if case.filler_path is not None:
+        filler = _read_labels(case.filler_path, scan.geometry)
+        fills = (labels == 0) & ~case.looked_for[filler]
+        labels[fills] = filler[fills]
+    return scan, Volume(labels, scan.geometry)
+
+
+def _read_labels(path: Path, geometry: Geometry) -> LabelVolume:
+    """Read a label map, which must lie on its scan's grid."""
+    labels, _ = read_scan(path)
+    difference = grid_difference(geometry, labels.geometry)
     if difference:
-        raise InputError(f"{case.labels_path}: not on its scan's grid: {difference}; resample it")
-    return scan, Volume(labels.array.astype(np.uint8), scan.geometry)
+        raise InputError(f"{path}: not on its scan's grid: {difference}; resample it")
+    return labels.array.astype(np.uint8)
 
 
 def split_cases(
@@ -207,9 +236,13 @@ def split_cases(
     return CaseList(train=tuple(train), held_out=tuple(held_out), refused=tuple(refused))
 
 
-def write_cases(found: CaseList, path: Path) -> None:
-    """Write down what is trained on, what is held out, what was refused and why."""
+def write_cases(found: CaseList, path: Path, *, asked: Mapping[str, Any] | None = None) -> None:
+    """Write down what is trained on, what is held out, what was refused and why.
+
+    ``asked`` is what the list was made from, for :func:`asked_for`.
+    """
     record = {
+        "asked": dict(asked or {}),
         "train": [_as_json(case) for case in found.train],
         "held_out": [_as_json(case) for case in found.held_out],
         "refused": [{"path": str(one.path), "reason": one.reason} for one in found.refused],
@@ -237,12 +270,22 @@ def read_cases(path: Path) -> CaseList:
         raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
 
 
+def asked_for(path: Path) -> dict[str, Any]:
+    """Read what a written list was made from; empty if it does not say."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("asked", {}))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
+
+
 def _as_json(case: Case) -> dict[str, Any]:
     return {
         "name": case.name,
         "scan": str(case.scan_path),
         "labels": str(case.labels_path),
         "labeled_organs": list(case.labeled_organs),
+        "filler": str(case.filler_path) if case.filler_path is not None else None,
+        "notes": list(case.notes),
     }
 
 
@@ -252,6 +295,8 @@ def _from_json(entry: Mapping[str, Any]) -> Case:
         scan_path=Path(entry["scan"]),
         labels_path=Path(entry["labels"]),
         labeled_organs=tuple(entry["labeled_organs"]),
+        filler_path=Path(entry["filler"]) if entry.get("filler") else None,
+        notes=tuple(entry.get("notes", ())),
     )
 
 
@@ -301,23 +346,59 @@ def _listed_organs(dataset: Path, everywhere: Sequence[str] | None) -> dict[str,
     return {"default": ALL_ORGANS} | {case: tuple(names) for case, names in listed.items()}
 
 
-def _problem_of(case: Case) -> str:
-    """Say why a pair cannot be trained on; empty if it can."""
+def _pair(
+    name: str,
+    scan: Path,
+    labels: Mapping[str, Path],
+    pseudo: Mapping[str, Path],
+    listed: Mapping[str, tuple[str, ...]],
+) -> Case:
+    """Make a case of a scan and the label maps of its name, of which there is at least one."""
+    if name not in labels:
+        return Case(name=name, scan_path=scan, labels_path=pseudo[name])
+    organs = listed.get(name, listed["default"])
+    return Case(
+        name=name,
+        scan_path=scan,
+        labels_path=labels[name],
+        labeled_organs=organs,
+        filler_path=pseudo.get(name) if set(organs) < set(ALL_ORGANS) else None,
+    )
+
+
+def _check(case: Case) -> tuple[Case | None, list[Refusal]]:
+    """Read all files of a case to their end; give what can be trained on and what is wrong."""
     try:
-        header = peek(case.scan_path).geometry
-        labels, _ = read_scan(case.labels_path)
+        scan, source = read_scan(case.scan_path)
+    except CascadeError as error:
+        return None, [Refusal(case.scan_path, str(error))]
+    geometry = scan.geometry
+    del scan  # a label map is as large
+    problem = _problem_of(case.labels_path, geometry, case.looked_for)
+    if problem:
+        return None, [Refusal(case.labels_path, problem)]
+    case = replace(case, notes=source.notes)
+    if case.filler_path is not None:
+        problem = _problem_of(case.filler_path, geometry, np.ones(NUM_CLASSES, bool))
+        if problem:
+            return replace(case, filler_path=None), [Refusal(case.filler_path, problem)]
+    return case, []
+
+
+def _problem_of(path: Path, geometry: Geometry, looked_for: npt.NDArray[np.bool_]) -> str:
+    """Say why a label map cannot be trained on; empty if it can."""
+    try:
+        labels, _ = read_scan(path)
     except CascadeError as error:
         return str(error)
-    difference = grid_difference(
-        turn_geometry(header, nearest_orientation(header)), labels.geometry
-    )
+    difference = grid_difference(geometry, labels.geometry)
     if difference:
         return f"not on its scan's grid: {difference}; resample it"
     low, high = int(labels.array.min()), int(labels.array.max())
     if low < 0 or high >= NUM_CLASSES:
         return f"values from {low} to {high}; a label map has 0 to {NUM_CLASSES - 1}"
     counts = np.bincount(labels.array.ravel(), minlength=NUM_CLASSES)
-    unlisted = [ORGANS[value - 1].name for value in np.flatnonzero((counts > 0) & ~case.labeled)]
+    unlisted = [ORGANS[value - 1].name for value in np.flatnonzero((counts > 0) & ~looked_for)]
     if unlisted:
         return f"holds {', '.join(unlisted)}, not listed as labeled; list or remove them"
     return ""

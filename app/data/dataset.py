@@ -231,7 +231,7 @@ def batches(
 
 def _item(case: Case, phase: PhaseConfig, patch_shape: IndexZYX) -> dict[Hashable, Any]:
     """Name a case by all that its prepared example depends on, for the files' names."""
-    changed = [path.stat().st_mtime_ns for path in (case.scan_path, case.labels_path)]
+    changed = [path.stat().st_mtime_ns for path in case.paths]
     return {"case": case, "phase": asdict(phase), "patch": patch_shape, "changed": changed}
 
 
@@ -242,5 +242,12 @@ def _bytes_of(case: Case, phase: PhaseConfig) -> int:
     return math.prod(shape) * BYTES_PER_VOXEL
 
 
-def _free_bytes() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _free_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Give the machine's free memory, or the limit of the container around it if that is less."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in (groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"):
+        try:
+            free = min(free, int(limit.read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return free

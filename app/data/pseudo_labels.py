@@ -7,7 +7,8 @@ than the width of a border, who is right:
 - an organ is one piece: slices missing from it are filled, parts that touch what both
   agree on belong to it, parts that lie apart and that the prediction does not see go;
 - organs have their places: a part is an organ only near where the other organs say that
-  it should be, and left organs are on the left;
+  it should be, and left organs are on the left; where the organ is found elsewhere, a
+  part out of place goes even if both have it;
 - where two organs are named, the one that the part hangs together with wins;
 - a prediction that is not sure of itself changes nothing, if its confidence is known.
 
@@ -48,6 +49,9 @@ CLEARLY = 0.15
 
 SEEN = 0.25
 """Share of a part that a prediction must agree with to support it."""
+
+SPECK = 0.02
+"""Share of its organ below which a piece apart is not believed, whoever sees it."""
 
 SURE, VERY_SURE = 0.6, 0.85
 """Mean confidence from which a prediction may add a part, and from which it may remove one."""
@@ -142,6 +146,7 @@ def refine_plausibly(
     )
     for _ in range(MOST_PASSES):
         refined = _put_on_their_side(fill_gaps(labels, spacing_mm), spacing_mm, positions)
+        refined = _judge_shared(refined, opinion)
         refined = _judge_pieces(refined, opinion)
         refined = _judge_disputes(refined, opinion)
         if np.array_equal(refined, labels):
@@ -168,6 +173,36 @@ def _put_on_their_side(
                 if there < IMPLAUSIBLE < here:
                     turned[where][piece] = partner
     return turned
+
+
+def _judge_shared(labels: LabelVolume, opinion: _Opinion) -> LabelVolume:
+    """Remove pieces that both see, but apart from their organ and where or as small as it is not.
+
+    The organ is the largest piece in its place; without one, nothing is removed. Pieces are
+    those of label and prediction together: what one of them joins hangs together.
+    """
+    landmarks_mm = _agreed_centers(labels, opinion)
+    judged = labels.copy()
+    for value in range(1, NUM_CLASSES):
+        both = labels == value, opinion.predicted == value
+        pieces = list(_pieces(both[0] | both[1], opinion.spacing_mm))
+        if len(pieces) < 2:
+            continue
+        far = [
+            opinion.distance(piece, where, value, landmarks_mm) > IMPLAUSIBLE
+            for piece, where in pieces
+        ]
+        if all(far):
+            continue
+        sizes = [int(np.count_nonzero(piece)) for piece, _ in pieces]
+        organ = far.index(False)
+        for index, (piece, where) in enumerate(pieces):
+            mine, theirs = (mask[where] & piece for mask in both)
+            seen = int(np.count_nonzero(mine & theirs)) >= SEEN * int(np.count_nonzero(mine))
+            small = sizes[index] < SPECK * sizes[organ]
+            if index != organ and seen and (far[index] or small):
+                judged[where][mine] = 0
+    return judged
 
 
 def _judge_pieces(labels: LabelVolume, opinion: _Opinion) -> LabelVolume:
@@ -264,10 +299,17 @@ def _pieces(
     mask: BoolVolume, spacing_mm: SpacingZYX
 ) -> Iterator[tuple[BoolVolume, tuple[slice, ...]]]:
     """Give the connected pieces of a mask, largest first, each in its own box."""
-    labeled, found = components_of(mask, spacing_mm)
+    (around,) = ndimage.find_objects(mask.view(np.uint8), 1)
+    if around is None:
+        return
+    labeled, found = components_of(mask[around], spacing_mm)
     for piece in found:
-        where = piece.box.slices
-        yield labeled[where] == piece.label, where
+        inside = piece.box.slices
+        where = tuple(
+            slice(outer.start + inner.start, outer.start + inner.stop)
+            for outer, inner in zip(around, inside, strict=True)
+        )
+        yield labeled[inside] == piece.label, where
 
 
 def _agreed_centers(labels: LabelVolume, opinion: _Opinion) -> FloatTable:

@@ -74,8 +74,11 @@ def refine_folder(
     Raises
     ------
     UsageError
-        If a folder is missing, no names agree, or the output is one of the inputs.
+        If a folder is missing, no names agree, the output is one of the inputs, or the
+        rule does not ask for confidence.
     """
+    if rule == "published" and confidence is not None:
+        raise UsageError("--confidence: the published rule knows none; leave it out")
     given, predicted = images_in(labels, "--labels"), images_in(predictions, "--predictions")
     sure = images_in(confidence, "--confidence") if confidence is not None else {}
     if output.resolve() in (labels.resolve(), predictions.resolve()):
@@ -94,6 +97,8 @@ def refine_folder(
                 _take_over(predicted[name], path)
                 changed = 1.0
             else:
+                if confidence is not None and name not in sure:
+                    raise InputError(f"--confidence {confidence}: no image of this name")
                 changed = _refine_file(given[name], predicted[name], sure.get(name), path, apply)
             yield Outcome(name=name, changed=changed)
         except CascadeError as error:

@@ -174,15 +174,17 @@ class Trainer:
             Given the averaged network and the step every ``config.validate_every`` steps
             and at the end, after the state was saved; by the first process only.
         """
+        if self.step >= self.config.steps:
+            logger.info("nothing left to train: %d of %d steps done", self.step, self.config.steps)
         self.model.train()
         self.saved_at = time.monotonic()
         curve = Curve(self.output / CURVE_NAME, self.config, self.board)
-        for batch in itertools.islice(batches, self.config.steps - self.step):
+        for batch in itertools.islice(batches, max(0, self.config.steps - self.step)):
             loss = self.train_step(*batch)
             if not self.process.is_first:
                 continue
             curve.add(self.step, loss)
-            if validate is not None and self._is_validation_due():
+            if validate is not None and self.is_validation_due():
                 self.save()
                 validate(self.average.module, self.step)
                 curve.start_clock()
@@ -191,6 +193,7 @@ class Trainer:
         if self.process.is_first:
             self.save()
 
-    def _is_validation_due(self) -> bool:
+    def is_validation_due(self) -> bool:
+        """Tell whether the weights are to be validated at this step."""
         every = self.config.validate_every
-        return every > 0 and (self.step % every == 0 or self.step == self.config.steps)
+        return every > 0 and (self.step % every == 0 or self.step >= self.config.steps)

@@ -2,17 +2,20 @@
 
 import json
 import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from app.config import PhaseConfig
 from app.data.cases import (
     CASES_NAME,
     CaseList,
     Refusal,
+    asked_for,
     find_cases,
     read_cases,
     split_cases,
@@ -20,14 +23,13 @@ from app.data.cases import (
 )
 from app.data.dataset import batches, held_out_dataset, training_dataset
 from app.errors import UsageError
-from app.imaging.io import atomic_path
 from app.models.build import build_network
 from app.training.board import Board
 from app.training.config import TrainingConfig
-from app.training.loop import Trainer
+from app.training.loop import STATE_NAME, Trainer
 from app.training.objective import make_objective
 from app.training.processes import Process
-from app.training.record import commit, stages_of, write_record
+from app.training.record import UNKNOWN, add_resume, commit, write_json, write_record
 from app.training.validation import VALIDATION_NAME, Validator
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 RUN_NAME = "run.json"
 EVENTS_NAME = "events"
 PREPARED_NAME = "prepared"
+
+OWN_TERMS = "the terms of the scans and label maps trained on (not stated)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +83,12 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
     Raises
     ------
     UsageError
-        If there is nothing to train on.
+        If there is nothing to train on, or the run was begun on other cases.
     """
     written = output / CASES_NAME
-    if written.exists():
+    asked = _asked(data, phase)
+    if written.exists() and (output / STATE_NAME).exists():
+        _check_asked(written, asked)
         return read_cases(written)
     cases, refused = find_cases(
         data.folder, pseudo_labels=data.pseudo_labels, labeled_organs=data.labeled_organs
@@ -95,8 +101,35 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
         ]
     found = split_cases(cases, refused, fold=data.fold, num_folds=data.num_folds)
     output.mkdir(parents=True, exist_ok=True)
-    write_cases(found, written)
+    write_cases(found, written, asked=asked)
     return found
+
+
+def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
+    """Name what decides about the cases of a run by its flags, as JSON holds it."""
+    return {
+        "--phase": phase.name,
+        "--data": str(data.folder.resolve()),
+        "--pseudo-labels": str(data.pseudo_labels.resolve()) if data.pseudo_labels else None,
+        "--labeled-organs": list(data.labeled_organs) if data.labeled_organs else None,
+        "--fold": data.fold,
+        "--folds": data.num_folds,
+    }
+
+
+def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run on other cases than it was begun with."""
+    begun = asked_for(written)
+    different = [
+        f"{flag} {begun[flag]} then, {value} now"
+        for flag, value in asked.items()
+        if flag in begun and begun[flag] != value
+    ]
+    if different:
+        raise UsageError(
+            f"{written}: this run was begun on other cases ({'; '.join(different)}); give the "
+            "same flags to go on with it, or choose another --output to begin anew"
+        )
 
 
 def train_on_scans(
@@ -136,7 +169,7 @@ def train_on_scans(
         If ``start_from`` or the state in ``output`` belongs to another network.
     """
     if process.is_first:
-        _write_run(output, phase, config, cases, process, start_from)
+        _check_same_run(output / RUN_NAME, phase)
     torch.manual_seed(config.seed)
     network = build_network(phase)
     if process.size > 1 and process.device.type == "cuda":
@@ -150,8 +183,45 @@ def train_on_scans(
         process=process,
         board=board,
     )
-    if not trainer.resume() and start_from is not None:
+    resumed = trainer.resume()
+    if not resumed and start_from is not None:
         trainer.start_from(start_from)
+    if process.is_first:
+        _write_run(
+            output,
+            phase,
+            config,
+            cases,
+            process,
+            start_from=start_from,
+            resumed_at=trainer.step if resumed else None,
+        )
+    validator = None
+    if board is not None and cases.held_out:
+        examples = held_out_dataset(cases.held_out, phase, cache=output / PREPARED_NAME)
+        validator = Validator(examples, phase, output, device=process.device, board=board)
+        if resumed and trainer.is_validation_due() and not validator.has_scored(trainer.step):
+            # Killed after the state was saved and before it was validated.
+            validator(trainer.average.module, trainer.step)
+    drawn: Iterable[tuple[Tensor, ...]] = ()
+    if trainer.step < config.steps:
+        drawn = _draw(cases, phase, config, trainer.step, output, workers, process)
+    trainer.run(drawn, validate=validator)
+    if board is not None:
+        board.close()
+        logger.info("done; scores are in %s", output / VALIDATION_NAME)
+
+
+def _draw(
+    cases: CaseList,
+    phase: PhaseConfig,
+    config: TrainingConfig,
+    step: int,
+    output: Path,
+    workers: int,
+    process: Process,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Give this process's batches from a step on."""
     patches_per_scan = config.patches_per_scan if phase.name == "segment" else 1
     dataset = training_dataset(
         cases.train,
@@ -161,23 +231,24 @@ def train_on_scans(
         cache=output / PREPARED_NAME,
         processes=process.size,
     )
-    drawn = batches(
+    return batches(
         dataset,
         scans_per_batch=config.batch_size // patches_per_scan,
         # A resumed run goes on with patches it has not seen yet.
-        seed=config.seed + 1_000_003 * trainer.step,
+        seed=config.seed + 1_000_003 * step,
         workers=workers,
         rank=process.rank,
         world_size=process.size,
     )
-    validator = None
-    if board is not None and cases.held_out:
-        examples = held_out_dataset(cases.held_out, phase, cache=output / PREPARED_NAME)
-        validator = Validator(examples, phase, output, device=process.device, board=board)
-    trainer.run(drawn, validate=validator)
-    if board is not None:
-        board.close()
-        logger.info("done; scores are in %s", output / VALIDATION_NAME)
+
+
+def _check_same_run(path: Path, phase: PhaseConfig) -> None:
+    """Refuse to go on with a run of another network."""
+    if not path.exists():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["phase"]
+    if begun != json.loads(json.dumps(asdict(phase))):
+        raise UsageError(f"{path}: begun with another grid or network; choose another --output")
 
 
 def _write_run(
@@ -186,33 +257,38 @@ def _write_run(
     config: TrainingConfig,
     cases: CaseList,
     process: Process,
+    *,
     start_from: Path | None,
+    resumed_at: int | None,
 ) -> None:
-    """Write down what the run is before it starts, and the record its weights travel with."""
-    run = {
-        "phase": asdict(phase),
-        "training": asdict(config),
-        "seed": config.seed,
-        "commit": commit(),
-        "processes": process.size,
-        "device": str(process.device),
-        "start_from": str(start_from) if start_from else None,
-        "cases": CASES_NAME,
-    }
-    output.mkdir(parents=True, exist_ok=True)
+    """Write down what the run is before it starts, and the record its weights travel with.
+
+    What the first start has written stays; a run that goes on otherwise adds how.
+    """
     path = output / RUN_NAME
-    if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))["phase"]
-        if begun != json.loads(json.dumps(run["phase"])):
-            raise UsageError(f"{path}: begun with another grid or network; choose another --output")
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    earlier = stages_of(start_from.parent) if start_from is not None else []
+    if resumed_at is not None and path.exists():
+        run = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        run = {
+            "phase": asdict(phase),
+            "training": json.loads(json.dumps(asdict(config))),
+            "seed": config.seed,
+            "commit": commit() if resumed_at is None else UNKNOWN,
+            "processes": process.size,
+            "device": str(process.device),
+            "start_from": str(start_from) if start_from else None,
+            "cases": CASES_NAME,
+        }
+    if resumed_at is not None:
+        add_resume(run, run["training"], config, resumed_at)
+    write_json(run, path)
     write_record(
         output,
         phase=phase,
-        stages=[*earlier, asdict(config)],
+        config=config,
         cases=[case.name for case in cases.train],
         provenance=f"Trained on {len(cases.train)} scans of a user's own; see the list of cases.",
-        terms="not stated: that of the scans and label maps trained on decides",
+        terms=OWN_TERMS,
+        start_from=start_from,
+        resumed_at=resumed_at,
     )

@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 
 from app import __version__
 from app.config import PhaseConfig
+from app.imaging.io import atomic_path
 from app.manifest import TRAINING_NAME
+from app.training.config import TrainingConfig
 
 LICENSE = "CC-BY-NC-4.0"
 PROVENANCE = (
@@ -23,6 +26,11 @@ PROVENANCE = (
 )
 
 
+UNKNOWN = "unknown"
+
+_Record = dict[str, Any]
+
+
 def commit() -> str:
     """Name the commit that the code was at, or say that it is unknown."""
     folder = Path(__file__).parent
@@ -30,50 +38,127 @@ def commit() -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def stages_of(folder: Path) -> list[dict[str, Any]]:
-    """Read the stages behind the weights of a folder; none are known without a record."""
-    record = folder / TRAINING_NAME
-    if not record.exists():
-        return []
-    return list(json.loads(record.read_text(encoding="utf-8"))["training"].get("stages", []))
+        return UNKNOWN
 
 
 def write_record(
     output: Path,
     *,
     phase: PhaseConfig,
-    stages: list[dict[str, Any]],
+    config: TrainingConfig,
     cases: list[str],
     provenance: str = PROVENANCE,
     terms: str = LICENSE,
+    start_from: Path | None = None,
+    resumed_at: int | None = None,
 ) -> None:
-    """Write ``training.json`` beside a checkpoint.
+    """Write ``training.json`` beside a checkpoint, as a run starts.
+
+    A run that goes on keeps the record of its first start, and adds to it where it goes
+    on with another commit or other settings. Stages, cases, license and provenance of the
+    weights that it began with stay theirs.
 
     Parameters
     ----------
     output : Path
         Folder of ``checkpoint.safetensors``.
     phase : PhaseConfig
-        What was trained.
-    stages : list of dict
-        How: a :class:`~app.training.config.TrainingConfig` each, in the order they were run.
+        What is trained.
+    config : TrainingConfig
+        How, in this stage.
     cases : list of str
         Names of the cases trained on.
     provenance : str
         Where the training data came from, in a sentence.
     terms : str
         License of the weights.
+    start_from : Path, optional
+        Weights that the stage began with; their record lies beside them.
+    resumed_at : int, optional
+        Step at which a run that was killed goes on.
     """
-    record: dict[str, Any] = {
+    path = output / TRAINING_NAME
+    if resumed_at is not None and path.exists():
+        record = _read(path)
+        record["training"]["cases"] = sorted({*record["training"]["cases"], *cases})
+    else:
+        record = _begin(phase, config, cases, provenance, terms, start_from)
+        if resumed_at is not None:
+            record["training"]["commit"] = UNKNOWN
+    if resumed_at is not None:
+        begun = record["training"]["stages"][-1]
+        add_resume(record["training"], begun, config, resumed_at)
+    write_json(record, path)
+
+
+def add_resume(
+    record: _Record, begun: Mapping[str, Any], config: TrainingConfig, step: int
+) -> None:
+    """Add to a record that a run goes on, if it does so with another commit or other settings.
+
+    Parameters
+    ----------
+    record : dict
+        With the ``commit`` of the start; ``resumed`` is added to.
+    begun : mapping
+        Settings of the start.
+    config : TrainingConfig
+        Settings now.
+    step : int
+        Where the run goes on. One that is at its end changes nothing.
+    """
+    if step >= config.steps:
+        return
+    earlier = record.get("resumed", [])
+    known = dict(begun)
+    for entry in earlier:
+        known |= entry["settings"]
+    settings: _Record = json.loads(json.dumps(asdict(config)))
+    changed = {name: value for name, value in settings.items() if known.get(name) != value}
+    last = [record["commit"], *(entry["commit"] for entry in earlier)][-1]
+    now = commit()
+    if changed or now != last:
+        record["resumed"] = [*earlier, {"step": step, "commit": now, "settings": changed}]
+
+
+def write_json(record: Mapping[str, Any], path: Path) -> None:
+    """Write a record, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> _Record:
+    record: _Record = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _begin(
+    phase: PhaseConfig,
+    config: TrainingConfig,
+    cases: list[str],
+    provenance: str,
+    terms: str,
+    start_from: Path | None,
+) -> _Record:
+    """Make the record of a new stage, which goes on from that of the weights it begins with."""
+    stages: list[_Record] = []
+    if start_from is not None:
+        earlier = start_from.parent / TRAINING_NAME
+        before = _read(earlier) if earlier.exists() else {}
+        training = before.get("training", {})
+        stages = training.get("stages", [])
+        cases = [*training.get("cases", []), *cases]
+        missing = f"Unknown: {start_from} came without a record."
+        provenance = _joined(before.get("provenance", missing), provenance, " In a later stage: ")
+        terms = _joined(before.get("license", missing), terms, "; ")
+    settings: _Record = json.loads(json.dumps(asdict(config)))
+    return {
         "config": asdict(phase),
         "license": terms,
         "provenance": provenance,
         "training": {
-            "stages": stages,
-            "cases": sorted(cases),
+            "stages": [*stages, settings],
+            "cases": sorted(set(cases)),
             "commit": commit(),
             "versions": {
                 "app": __version__,
@@ -82,5 +167,8 @@ def write_record(
             },
         },
     }
-    text = json.dumps(record, indent=2) + "\n"
-    (output / TRAINING_NAME).write_text(text, encoding="utf-8")
+
+
+def _joined(earlier: str, new: str, link: str) -> str:
+    """Say what holds for the earlier weights, then what came to it."""
+    return earlier if new in earlier else f"{earlier}{link}{new}"

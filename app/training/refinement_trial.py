@@ -15,8 +15,9 @@ from app.imaging.io import read_scan
 from app.imaging.resample import resample_nearest
 from app.labels import ORGANS
 
-UNBROKEN, ALL_FAULTS = "unbroken", "all four"
-KINDS = (UNBROKEN, *FAULTS, ALL_FAULTS)
+UNBROKEN, ALL_FAULTS, SHARED = "unbroken", "all four", "same fault in both"
+KINDS = (UNBROKEN, *FAULTS, ALL_FAULTS, SHARED)
+"""``SHARED``: all four faults, and the prediction has the very same ones beside its own."""
 
 RULES = ("before", "prediction", "published", "plausible", "plausible, confidence")
 
@@ -74,6 +75,8 @@ def run_trials(
             rng = np.random.default_rng([seed, number, KINDS.index(kind)])
             broken = break_labels(truth, spacing, kind, rng)
             predicted, confidence = imitate_prediction(truth, spacing, rng)
+            if kind == SHARED:
+                predicted = np.where(broken != truth, broken, predicted)
             repaired = {
                 "before": broken,
                 "prediction": predicted,
@@ -100,7 +103,7 @@ def break_labels(
     if kind == UNBROKEN:
         return truth
     broken = truth
-    for fault in FAULTS.values() if kind == ALL_FAULTS else [FAULTS[kind]]:
+    for fault in [FAULTS[kind]] if kind in FAULTS else FAULTS.values():
         broken = fault(broken, spacing_mm, rng)
     return broken
 

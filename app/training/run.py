@@ -1,7 +1,6 @@
 """A whole training run: bodies in, weights and their record out."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from app.training.config import TrainingConfig
 from app.training.loop import Trainer
 from app.training.objective import make_objective
 from app.training.processes import Process, this_device
-from app.training.record import stages_of, write_record
+from app.training.record import write_record
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +99,18 @@ def train(
     objective = make_objective(network, phase.widths, config.loss_stride)
     process = Process(device=this_device())
     trainer = Trainer(network, config, output, objective=objective, process=process)
-    if not trainer.resume() and start_from is not None:
+    resumed = trainer.resume()
+    if not resumed and start_from is not None:
         trainer.start_from(start_from)
+    # Before the first step, so that a run that is killed has a record too.
+    write_record(
+        output,
+        phase=phase,
+        config=config,
+        cases=[body.stem for body in bodies],
+        start_from=start_from,
+        resumed_at=trainer.step if resumed else None,
+    )
     patches = SyntheticPatches(
         bodies,
         phase,
@@ -118,6 +127,3 @@ def train(
             worker_init_fn=_one_thread if workers else None,
         )
     )
-    earlier = stages_of(start_from.parent) if start_from is not None else []
-    cases = [body.stem for body in bodies]
-    write_record(output, phase=phase, stages=[*earlier, asdict(config)], cases=cases)

@@ -78,20 +78,20 @@ class Validator:
         means = mean_scores(scores, self.phase)
         mean = float(np.nanmean(list(means.values()))) if scores else float("nan")
         logger.info("step %d  mean Dice %.4f over %d cases", step, mean, len(scores))
-        is_best = mean > self.best()
+        if mean > self.best():
+            # Before the row: a run killed in between validates this step again.
+            save_weights(self.output / BEST_NAME, network)
         self._write_row(step, mean, means)
         self.board.scalars(step, {"dice/mean": mean} | {f"dice/{k}": v for k, v in means.items()})
-        if is_best:
-            save_weights(self.output / BEST_NAME, network)
 
     def best(self) -> float:
         """Give the best mean Dice so far, of this run and of those it goes on from."""
-        path = self.output / VALIDATION_NAME
-        if not path.exists():
-            return -1.0
-        with path.open(newline="") as file:
-            means = [float(row["mean"]) for row in csv.DictReader(file)]
+        means = [float(row["mean"]) for row in self._rows()]
         return max((mean for mean in means if not np.isnan(mean)), default=-1.0)
+
+    def has_scored(self, step: int) -> bool:
+        """Tell whether the weights of a step were scored before."""
+        return any(int(row["step"]) == step for row in self._rows())
 
     @torch.no_grad()
     def predict(self, network: nn.Module, image: torch.Tensor) -> LabelVolume:
@@ -113,6 +113,13 @@ class Validator:
 
     def _classes(self, label: torch.Tensor) -> LabelVolume:
         return classes_of(np.asarray(label[0], np.uint8), self.phase)
+
+    def _rows(self) -> list[dict[str, str]]:
+        path = self.output / VALIDATION_NAME
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def _write_row(self, step: int, mean: float, means: Mapping[str, float]) -> None:
         path = self.output / VALIDATION_NAME

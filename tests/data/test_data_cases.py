@@ -128,3 +128,60 @@ def test_nothing_to_train_on_names_what_was_refused(tmp_path):
 
     with pytest.raises(UsageError, match="values from 0 to 99"):
         split_cases(*find_cases(tmp_path), fold=0, num_folds=5)
+
+
+def test_a_scan_that_is_cut_short_is_refused_before_training(tmp_path):
+    write_case(tmp_path, "good")
+    write_case(tmp_path, "short")
+    path = tmp_path / "imagesTr" / "short_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+
+    cases, refused = find_cases(tmp_path)
+
+    assert [case.name for case in cases] == ["good"]
+    assert [one.path for one in refused] == [path]
+    assert "short_0000.nii.gz" in refused[0].reason
+
+
+def test_what_the_reader_noticed_is_kept_with_the_case(tmp_path):
+    write_case(tmp_path, "a", organs=(1, 2))  # nothing above 120
+
+    found = split_cases(*find_cases(tmp_path), fold=0, num_folds=1)
+
+    assert "not in HU" in found.train[0].notes[0]
+    write_cases(found, tmp_path / "data.json")
+    assert read_cases(tmp_path / "data.json") == found
+
+
+def test_pseudo_labels_speak_of_all_organs_and_fill_what_was_not_looked_for(tmp_path):
+    write_case(tmp_path, "partly", organs=(1,))
+    write_case(tmp_path, "without")
+    (tmp_path / "labelsTr" / "without.nii.gz").unlink()
+    (tmp_path / "dataset.json").write_text('{"labeled_organs": {"default": ["liver"]}}')
+    pseudo = np.zeros((12, 14, 16), np.uint8)
+    pseudo[0:4, 4:8, 3:6] = 3  # spleen, its upper half where the label map has liver
+    pseudo[9:11, 4:8, 3:6] = 1  # liver where the label map, made for the liver, has none
+    for name in ("partly", "without"):
+        write_image(tmp_path / "pseudo" / f"{name}.nii.gz", pseudo)
+
+    (partly, without), refused = find_cases(tmp_path, pseudo_labels=tmp_path / "pseudo")
+
+    assert not refused
+    assert partly.labeled.all()
+    assert without.labeled.all()
+    np.testing.assert_array_equal(read_case(without)[1].array, pseudo)
+    expected = np.zeros_like(pseudo)
+    expected[0:2, 4:8, 3:6], expected[2:8, 4:8, 3:6] = 3, 1
+    np.testing.assert_array_equal(read_case(partly)[1].array, expected)
+
+
+def test_a_pseudo_label_that_cannot_fill_is_refused_and_its_case_stays_partly_labeled(tmp_path):
+    write_case(tmp_path, "a", organs=(1,))
+    write_image(tmp_path / "pseudo" / "a.nii.gz", np.zeros((5, 6, 7), np.uint8))
+
+    (case,), refused = find_cases(
+        tmp_path, pseudo_labels=tmp_path / "pseudo", labeled_organs=["liver"]
+    )
+
+    assert [one.path.parent.name for one in refused] == ["pseudo"]
+    assert case.labeled.sum() == 2

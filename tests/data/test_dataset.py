@@ -1,4 +1,5 @@
 import itertools
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,47 @@ def test_cases_that_do_not_fit_into_memory_are_kept_as_files(tmp_path, cases, mo
     in_memory = held_out_dataset(cases, PHASE, cache=tmp_path / "other")[0]
     assert torch.equal(torch.as_tensor(first["image"]), torch.as_tensor(in_memory["image"]))
     assert not (tmp_path / "other").exists()
+
+
+def test_what_was_kept_as_files_is_read_back_as_it_was(tmp_path, cases, monkeypatch):
+    monkeypatch.setattr(room, "_free_bytes", lambda: 0)
+
+    def held_out():
+        return list(held_out_dataset(cases, PHASE, cache=tmp_path / "prepared"))
+
+    prepared = held_out()
+    monkeypatch.setattr(room, "read_case", None)  # from here on only what was kept is read
+    for again in (held_out(), held_out()):
+        for example, first in zip(again, prepared, strict=True):
+            for key in ("image", "label", "labeled"):
+                assert torch.equal(torch.as_tensor(example[key]), torch.as_tensor(first[key]))
+    assert len(list((tmp_path / "prepared").iterdir())) == 3
+
+
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path):
+    free = room._free_bytes(tmp_path)
+    assert free > 5_000_000
+
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000000\n")  # version 1
+    assert room._free_bytes(tmp_path) == 5_000_000
+    (tmp_path / "memory.max").write_text("4000000\n")  # version 2
+    assert room._free_bytes(tmp_path) == 4_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room._free_bytes(tmp_path) == 5_000_000
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none
+    assert room._free_bytes(tmp_path) > 5_000_000
+
+
+def test_a_case_is_prepared_anew_when_its_pseudo_label_changes(tmp_path, cases):
+    path = cases[0].labels_path
+    filled = replace(cases[0], labeled_organs=("liver",), filler_path=cases[1].labels_path)
+    before = room._item(filled, PHASE, (4, 5, 6))
+
+    os.utime(filled.filler_path, ns=(1, 1))
+
+    assert room._item(filled, PHASE, (4, 5, 6)) != before
+    assert path in filled.paths
 
 
 def test_examples_are_prepared_once_and_varied_every_time(tmp_path, cases, monkeypatch):

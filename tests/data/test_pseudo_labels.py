@@ -107,6 +107,33 @@ def test_a_blob_apart_from_its_organ_goes(body, refine):
     np.testing.assert_array_equal(refine(body, blob), body)
 
 
+def test_a_blob_that_both_see_goes_if_it_lies_elsewhere_or_is_a_speck(body, refine):
+    far = body.copy()
+    far[1:7, 2:12, 2:14] = 3  # spleen below the liver, a third of the real one
+    np.testing.assert_array_equal(refine(far, far), body)
+    assert (fuse_published(far, far) == far).all()
+
+    speck = body.copy()
+    speck[10:12, 26:28, 44:46] = 13  # beside the left kidney
+    np.testing.assert_array_equal(refine(speck, speck), body)
+
+
+def test_a_part_that_both_see_apart_but_in_its_place_stays(body, refine):
+    parted = without(body, (slice(25, 26), slice(18, 30), slice(36, 44)))  # the spleen
+    parted = without(parted, (slice(21, 25), slice(18, 30), slice(36, 44)))
+
+    found = refine(parted, parted)
+
+    assert (found[parted == 3] == 3).all()
+
+
+def test_the_only_piece_of_an_organ_stays_wherever_it_lies(body, refine):
+    moved = without(body, body == 3)
+    moved[1:7, 2:12, 2:14] = 3
+
+    np.testing.assert_array_equal(refine(moved, moved), moved)
+
+
 def test_left_and_right_are_told_apart_even_if_both_are_wrong(body, refine):
     swapped = body.copy()
     swapped[body == 2], swapped[body == 13] = 13, 2

@@ -105,6 +105,27 @@ def test_confidence_is_read_in_percent(tmp_path):
     assert "0 to 100" in refine(tmp_path, "plausible", confidence=confidence)["a"].problem
 
 
+def test_a_case_without_confidence_is_a_problem_where_confidence_is_asked_for(tmp_path):
+    write_pair(tmp_path, "a")
+    write_pair(tmp_path, "b")
+    confidence = tmp_path / "confidence"
+    write_image(confidence / "a.nii.gz", np.full(SHAPE, 80, np.uint8))
+
+    outcomes = refine(tmp_path, "plausible", confidence=confidence)
+
+    assert outcomes["a"].problem == ""
+    assert "no image of this name" in outcomes["b"].problem
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+
+
+def test_confidence_for_a_rule_that_asks_for_none_is_wrong_use(tmp_path):
+    write_pair(tmp_path)
+    write_image(tmp_path / "confidence" / "a.nii.gz", np.full(SHAPE, 80, np.uint8))
+
+    with pytest.raises(UsageError, match="published"):
+        refine(tmp_path, "published", confidence=tmp_path / "confidence")
+
+
 def test_no_input_is_written_over(tmp_path):
     write_pair(tmp_path)
 
@@ -140,6 +161,7 @@ def test_the_trial_compares_all_rules_on_all_faults(tmp_path, capsys):
     table = {row[1].strip(): [float(cell.split()[0]) for cell in row[2:-1]] for row in rows[2:]}
     assert set(table) == {
         "unbroken", "slices dropped", "parts cut off", "organs swapped", "false blobs", "all four",
+        "same fault in both",
     }  # fmt: skip
     before, prediction, published, plausible, _ = table["unbroken"]
     assert before == 1.0 > published > prediction

@@ -116,3 +116,25 @@ def test_the_state_of_another_network_is_refused(tmp_path):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match="nothing.safetensors"):
         load_weights(tmp_path / "nothing.safetensors", network())
+
+
+def test_fewer_steps_than_are_done_train_nothing_and_fail_not(tmp_path):
+    Trainer(network(), CONFIG, tmp_path, objective=Objective()).run(bright_voxels())
+    shorter = Trainer(network(), replace(CONFIG, steps=4), tmp_path, objective=Objective())
+    assert shorter.resume()
+
+    shorter.run(bright_voxels())
+
+    assert shorter.step == 6
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "due"),
+    [(4, 2, True), (5, 2, False), (6, 4, True), (7, 4, True), (6, 0, False)],
+)
+def test_validation_is_due_every_so_often_and_at_the_end(tmp_path, step, every, due):
+    config = replace(CONFIG, validate_every=every)  # of 6 steps
+    trainer = Trainer(network(), config, tmp_path, objective=Objective())
+    trainer.step = step
+
+    assert trainer.is_validation_due() is due

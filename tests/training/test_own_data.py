@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 from own_data import write_case, write_image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from app.cli.main import main
 from app.config import LOCATE, SEGMENT
 from app.data.cases import read_cases
+from app.errors import UsageError
 from app.export.to_ir import open_checkpoint
 from app.synthesis.phantom import make_phantom
+from app.training import record
 from app.training.loop import CURVE_NAME, STATE_NAME
 from app.training.own_data import OwnData, settle_cases
+from app.training.validation import Validator
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -81,7 +85,11 @@ def test_a_dry_run_on_ten_phantoms_leaves_all_that_a_run_should(phantoms, tmp_pa
     with (output / "validation.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "3"]
     assert (output / "best.safetensors").exists()
-    assert list((output / "events").iterdir())
+    board = EventAccumulator(str(output / "events")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [1, 2, 3]
+    assert [event.step for event in board.Scalars("dice/mean")] == [2, 3]
+    assert [event.step for event in board.Images("held_out")] == [2, 3]
+    assert min(board.Images("held_out")[0].width, board.Images("held_out")[0].height) > 100
     # What is left can be converted for use, on the grid it was trained on.
     checkpoint = open_checkpoint(output)
     assert checkpoint.config.spacing_mm == (14, 12, 13)
@@ -112,13 +120,14 @@ def test_a_killed_run_goes_on_where_it_was(phantoms, tmp_path, tiny):
     assert (output / "data.json").read_text() == data
 
 
-def test_two_devices_train_one_network(tmp_path, tiny):
+@pytest.mark.parametrize("phase", ["locate", "segment"])
+def test_two_devices_train_one_network(tmp_path, tiny, phase):
     for name in "ab":
         write_case(tmp_path / "data", name)
     output = tmp_path / "run"
     more = ["--steps", "2", "--folds", "1", "--devices", "2"]
 
-    assert main(arguments("locate", tmp_path / "data", output, tiny, *more)) == 0
+    assert main(arguments(phase, tmp_path / "data", output, tiny, *more)) == 0
 
     assert steps_of(output) == [1, 2]
     assert json.loads((output / "run.json").read_text())["processes"] == 2
@@ -166,3 +175,126 @@ def test_patches_that_cannot_be_shared_among_scans_are_wrong_use(tmp_path, tiny,
 
     assert main(arguments("segment", tmp_path, tmp_path / "run", tiny, "--batch", "6")) == 2
     assert "4 from each scan" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def die(*_):
+    raise Killed
+
+
+def test_a_run_killed_before_its_last_validation_makes_up_for_it(tmp_path, tiny, monkeypatch):
+    for name in "ab":
+        write_case(tmp_path / "data", name)
+    output = tmp_path / "run"
+    more = ["--folds", "2", "--validate-every", "5", "--steps"]
+    words = arguments("locate", tmp_path / "data", output, tiny, *more)
+    with monkeypatch.context() as patched:
+        patched.setattr(Validator, "__call__", die)
+        with pytest.raises(Killed):
+            main([*words, "2"])
+    assert not (output / "best.safetensors").exists()
+
+    assert main([*words, "2"]) == 0
+
+    assert (output / "best.safetensors").exists()
+    with (output / "validation.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2"]
+    # Validated once; and fewer steps than are done are nothing to do.
+    before = (output / "validation.csv").read_text()
+    assert main([*words, "2"]) == main([*words, "1"]) == 0
+    assert (output / "validation.csv").read_text() == before
+    assert steps_of(output) == [1, 2]
+
+
+def test_a_tuned_network_keeps_its_license_and_a_resumed_run_how_it_began(
+    tmp_path, tiny, monkeypatch
+):
+    write_case(tmp_path / "data", "a")
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    more = ["--folds", "1", "--steps"]
+    assert main([*arguments("locate", tmp_path / "data", base, tiny, *more), "1"]) == 0
+    published = json.loads((base / "training.json").read_text())
+    published |= {"license": "CC-BY-NC-4.0", "provenance": "Made up."}
+    (base / "training.json").write_text(json.dumps(published))
+
+    start = ["--start-from", str(base / "checkpoint.safetensors")]
+    words = arguments("locate", tmp_path / "data", tuned, tiny, *start, *more)
+    assert main([*words, "1"]) == 0
+    begun = json.loads((tuned / "run.json").read_text())
+    monkeypatch.setattr(record, "commit", lambda: "another")
+    assert main([*words, "2"]) == 0
+
+    written = json.loads((tuned / "training.json").read_text())
+    assert written["license"].startswith("CC-BY-NC-4.0; the terms of the scans")
+    assert written["provenance"].startswith("Made up. In a later stage: Trained on 1 scans")
+    run = json.loads((tuned / "run.json").read_text())
+    resumed = [{"step": 1, "commit": "another", "settings": {"steps": 2}}]
+    assert run == begun | {"resumed": resumed}
+    assert written["training"]["resumed"] == resumed
+    assert [stage["steps"] for stage in written["training"]["stages"]] == [1, 1]
+
+
+def test_a_run_does_not_go_on_with_other_cases(tmp_path):
+    for name in "abc":
+        write_case(tmp_path, name)
+    output = tmp_path / "run"
+    settle_cases(OwnData(folder=tmp_path), LOCATE, output)
+    # Nothing is trained yet: settled anew.
+    first = settle_cases(OwnData(folder=tmp_path, fold=1, num_folds=3), LOCATE, output)
+    assert [case.name for case in first.held_out] == ["b"]
+    (output / STATE_NAME).touch()
+
+    write_case(tmp_path, "d")
+    again = settle_cases(OwnData(folder=tmp_path, fold=1, num_folds=3), LOCATE, output)
+
+    assert again == first
+    other = OwnData(folder=tmp_path, labeled_organs=("liver",), num_folds=3)
+    with pytest.raises(UsageError, match=r"--fold 1 then, 0 now.*another --output") as caught:
+        settle_cases(other, LOCATE, output)
+    assert "--labeled-organs None then, ['liver'] now" in str(caught.value)
+    assert "--folds" not in str(caught.value)
+
+
+def test_a_list_of_cases_of_an_earlier_version_is_kept_to(tmp_path):
+    write_case(tmp_path, "a")
+    output = tmp_path / "run"
+    found = settle_cases(OwnData(folder=tmp_path, num_folds=1), LOCATE, output)
+    (output / STATE_NAME).touch()
+    written = json.loads((output / "data.json").read_text())
+    del written["asked"], written["train"][0]["filler"], written["train"][0]["notes"]
+    (output / "data.json").write_text(json.dumps(written))
+
+    again = settle_cases(OwnData(folder=tmp_path, num_folds=5), LOCATE, output)
+
+    assert [case.name for case in again.train] == [case.name for case in found.train]
+
+
+def test_phase_one_takes_partly_labeled_cases_that_pseudo_labels_fill(tmp_path):
+    write_case(tmp_path, "partly", organs=(1,))
+    (tmp_path / "dataset.json").write_text('{"labeled_organs": {"partly": ["liver"]}}')
+    write_case(tmp_path / "other", "partly", organs=(1, 2))
+    data = OwnData(folder=tmp_path, pseudo_labels=tmp_path / "other" / "labelsTr", num_folds=1)
+
+    cases = settle_cases(data, LOCATE, tmp_path / "run")
+
+    assert [case.name for case in cases.train] == ["partly"]
+    assert read_cases(tmp_path / "run" / "data.json") == cases
+
+
+def test_the_command_tells_what_the_reader_noticed(tmp_path, tiny, capsys):
+    write_case(tmp_path / "data", "a", organs=(1, 2))  # nothing above 120
+    write_case(tmp_path / "data", "b")
+    (tmp_path / "data" / "imagesTr" / "b_0000.nii.gz").write_bytes(b"\x1f\x8b no more")
+    output = tmp_path / "run"
+
+    words = arguments("locate", tmp_path / "data", output, tiny, "--folds", "1", "--steps", "1")
+    assert main(words) == 0
+
+    told = capsys.readouterr().out
+    assert "note on " in told
+    assert "a_0000.nii.gz: nothing above 150 HU" in told
+    assert "refused " in told
+    assert "b_0000.nii.gz" in told

@@ -7,6 +7,7 @@ from app.cli.main import main
 from app.config import LOCATE
 from app.errors import UsageError
 from app.synthesis.phantom import phantom_tissues
+from app.training.loop import Trainer
 from app.training.run import training_bodies
 
 
@@ -74,6 +75,25 @@ def test_a_further_stage_remembers_the_ones_before(bank, tmp_path):
 
     record = json.loads((tmp_path / "second" / "training.json").read_text())
     assert [past["seed"] for past in record["training"]["stages"]] == [1, 2]
+
+
+def test_a_run_has_its_record_before_its_first_step(bank, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    monkeypatch.setattr(Trainer, "train_step", die)
+    arguments = ["train", "--phase", "locate", "--bank", str(bank), "--output", str(tmp_path)]
+    arguments += ["--steps", "2", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+
+    with pytest.raises(Killed):
+        main(arguments)
+
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["training"]["stages"][0]["steps"] == 2
+    assert record["training"]["cases"] == ["testing_0001_0", "testing_0002_0"]
 
 
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
