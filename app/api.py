@@ -35,6 +35,9 @@ from app.labels import values_of
 Labels = TypeVar("Labels")
 Direction = Sequence[Sequence[float]]
 
+_MAX_LENGTH_ERROR = 0.01
+"""How far from 1 the length of a direction may be; with more it may hold the spacing, too."""
+
 
 class _LabelsAndReport(NamedTuple, Generic[Labels]):
     labels: Labels
@@ -191,7 +194,8 @@ def segment(image: Any, **options: Any) -> Segmentation[Any]:
     Parameters
     ----------
     image : SimpleITK.Image, or (Z, Y, X) array of numbers
-        HU, in any orientation. An int16 scan is not copied.
+        HU, in any orientation. It stays as it is; an int16 scan is copied only where an
+        offset of 1024 must be taken off.
     spacing_mm : (z, y, x) floats
         Voxel spacing of an array, in mm; needed for arrays alone.
     origin_mm : (z, y, x) floats
@@ -216,7 +220,8 @@ def segment(image: Any, **options: Any) -> Segmentation[Any]:
     Raises
     ------
     UsageError
-        If an array comes without spacing, or an organ is not known.
+        If an array comes without spacing, its place is not told in numbers as above, or
+        an organ is not known.
     UnsupportedScanError
         If the image is not one three-dimensional CT scan.
     MemoryLimitError
@@ -244,10 +249,11 @@ def _segment(
     """Do in memory what ``segment_scan`` does from file to file."""
     reset_process_peak()
     report = CaseReport(observer=cascade.observer)
+    report.warnings += source.notes
     # The scan's owner keeps it, and each result is copied into an image.
     cascade = replace(cascade, keeps_scan=True, num_copies=2 if confidence else 1)
     report.note_plan(cascade.plan(source.header))
-    scores = score_scan(scan, source, cascade, report)
+    scores = score_scan(scan, source, cascade, report, organs=organs)
     measured_scan = scan if statistics else None
     found = Segmentation(
         as_given(label_scan(scores, source, report, organs=organs, scan=measured_scan)), report
@@ -269,9 +275,28 @@ def _geometry(
     if array.ndim != 3:
         raise UsageError(f"image: an array of shape {array.shape} found; give one scan (z, y, x)")
     nz, ny, nx = array.shape
-    sz, sy, sx = (float(step) for step in spacing_mm)
-    oz, oy, ox = (float(place) for place in origin_mm)
-    rows = tuple((float(z), float(y), float(x)) for z, y, x in direction)
+    sz, sy, sx = _numbers("spacing_mm", spacing_mm, (3,), "3 numbers (z, y, x), in mm").tolist()
+    oz, oy, ox = _numbers("origin_mm", origin_mm, (3,), "3 numbers (z, y, x), in mm").tolist()
+    rows = "3 rows (z, y, x) of 3 numbers, columns being unit vectors"
+    cosines = _numbers("direction", direction, (3, 3), rows)
+    if not np.allclose(np.linalg.norm(cosines, axis=0), 1, atol=_MAX_LENGTH_ERROR):
+        raise UsageError(f"direction: {direction!r} found; give {rows}")
     return Geometry(
-        shape=(nz, ny, nx), spacing_mm=(sz, sy, sx), origin_mm=(oz, oy, ox), direction=rows
+        shape=(nz, ny, nx),
+        spacing_mm=(sz, sy, sx),
+        origin_mm=(oz, oy, ox),
+        direction=tuple((z, y, x) for z, y, x in cosines.tolist()),
     )
+
+
+def _numbers(
+    name: str, value: Any, shape: tuple[int, ...], expected: str
+) -> npt.NDArray[np.float64]:
+    """Take numbers from whatever was given for an argument."""
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != shape:
+        raise UsageError(f"{name}: {value!r} found; give {expected}")
+    return numbers

@@ -1,7 +1,7 @@
 """START HERE: read, locate, segment, restore, write."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from app.cascade.segment import (
 from app.errors import MemoryLimitError
 from app.imaging import organ_placement
 from app.imaging.geometry import LabelVolume
+from app.imaging.hounsfield import shows_no_air
 from app.imaging.io import Source, peek, read_scan, write_label_map
 from app.imaging.organ_statistics import measure_statistics
 from app.imaging.organ_volumes import organ_volumes_ml
@@ -45,6 +46,7 @@ def segment_scan(
     organs: Collection[int] | None = None,
     statistics: bool = False,
     confidence_path: Path | None = None,
+    on_replaced: Callable[[], None] | None = None,
 ) -> CaseReport:
     """Segment the abdominal organs of one CT scan.
 
@@ -62,6 +64,8 @@ def segment_scan(
         Whether to measure the HU of each organ, too.
     confidence_path : Path, optional
         Where an image of how sure the network is goes, if one is wanted.
+    on_replaced : callable, optional
+        Called as soon as the label map is in place, and before anything else is written.
 
     Returns
     -------
@@ -71,13 +75,15 @@ def segment_scan(
     """
     report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
-    scores = score_scan(scan, source, cascade, report)  # locate, segment
+    scores = score_scan(scan, source, cascade, report, organs=organs)  # locate, segment
     measured_scan = scan if statistics else None
     del scan  # makes room for the label map
     label_map = label_scan(scores, source, report, organs=organs, scan=measured_scan)  # restore
     del measured_scan
     with report.step("write"):
         write_label_map(label_map, source, label_path)
+    if on_replaced is not None:
+        on_replaced()
     if confidence_path is not None:
         del label_map  # makes room for an image of the same size
         with report.step("confidence"):
@@ -114,7 +120,12 @@ def locate_scan(scan_path: Path, cascade: Cascade) -> tuple[CaseReport, Source]:
 
 
 def score_scan(
-    scan: Volume, source: Source, cascade: Cascade, report: CaseReport
+    scan: Volume,
+    source: Source,
+    cascade: Cascade,
+    report: CaseReport,
+    *,
+    organs: Collection[int] | None = None,
 ) -> ClassScores | None:
     """Run both phases on a scan in memory.
 
@@ -128,6 +139,8 @@ def score_scan(
         Both networks.
     report : CaseReport
         Told what happens.
+    organs : collection of int, optional
+        Label values of which it is told if the box cuts them; all are looked for.
 
     Returns
     -------
@@ -142,7 +155,7 @@ def score_scan(
         return None
     report.located_mm3 = abdomen.volume_mm3
     with report.step("segment"):  # phase two: class scores on a grid of their own
-        return _segment_abdomen(scan, source, abdomen, cascade, report)
+        return _segment_abdomen(scan, source, abdomen, cascade, report, organs)
 
 
 def label_scan(
@@ -165,7 +178,8 @@ def label_scan(
         Told the volumes, what should be looked at, and the statistics if ``scan``
         is given.
     organs : collection of int, optional
-        Label values to keep; all by default.
+        Label values to keep; all by default. All are checked, for what the others look
+        like tells of the scan; then those not to be kept become background.
     scan : Volume of int16, optional
         The scan, if the HU of the organs are to be measured.
 
@@ -181,12 +195,16 @@ def label_scan(
             coarse_labels = best_class(scores.logits)
             doubtful_mm3 = take_back_specks(scores, coarse_labels)
             labeled_mm3 = np.count_nonzero(coarse_labels) * scores.region.voxel_mm3
-            label_map = restore(scores, coarse_labels, source, organs)
+            label_map = restore(scores, coarse_labels, source)
         with report.step("check"):  # does the result look like an abdomen?
             report.add_flags(judge_agreement(report.located_mm3, labeled_mm3))
             _check(label_map, scores, doubtful_mm3, source, report, organs)
         labeled = label_map[scores.region.box.slices]  # all else is background
-    report.volumes_ml = organ_volumes_ml(labeled, source.geometry)
+    if organs is not None:
+        _leave_only(labeled, organs)
+    volumes_ml = organ_volumes_ml(labeled, source.geometry)
+    asked_for = _names_of(organs)
+    report.volumes_ml = {name: ml for name, ml in volumes_ml.items() if name in asked_for}
     if scan is not None:
         with report.step("measure"):
             report.organs = measure_statistics(scan.array, label_map, source.geometry, organs)
@@ -203,7 +221,12 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
 
 
 def _segment_abdomen(
-    scan: Volume, source: Source, abdomen: Abdomen, cascade: Cascade, report: CaseReport
+    scan: Volume,
+    source: Source,
+    abdomen: Abdomen,
+    cascade: Cascade,
+    report: CaseReport,
+    organs: Collection[int] | None,
 ) -> ClassScores:
     """Score the located region, then what lies beyond if its end cuts an organ."""
     phase = cascade.segment
@@ -224,7 +247,9 @@ def _segment_abdomen(
     rule_out_surroundings(scores)
     report.box = abdomen.box
     report.num_patches = scores.patches.num_run
-    for organ in dict.fromkeys(cut.organ for cut in cuts):  # once, though cut at several faces
+    asked_for = _names_of(organs)
+    # Once, though cut at several faces.
+    for organ in dict.fromkeys(cut.organ for cut in cuts if cut.organ in asked_for):
         text = f"the {organ.replace('_', ' ')} may be cut off by the located box"
         report.flag("cut_by_box", text, organ)
     return scores
@@ -245,9 +270,22 @@ def _check(
         report.flag("no_organs", "phase two found no organs in the located box")
         return
     flags = judge(measures, mean_confidence(scores)) + judge_pieces(doubtful_mm3)
-    # An organ that was not asked for is not missing.
-    asked_for = {None, *(CLASS_NAMES if organs is None else (CLASS_NAMES[one] for one in organs))}
+    asked_for = {None, *_names_of(organs)}  # None: what is said of the scan
     report.add_flags([flag for flag in flags if flag.organ in asked_for])
+
+
+def _names_of(organs: Collection[int] | None) -> set[str]:
+    return {
+        CLASS_NAMES[value] for value in (range(1, len(CLASS_NAMES)) if organs is None else organs)
+    }
+
+
+def _leave_only(label_map: LabelVolume, organs: Collection[int]) -> None:
+    """Turn all but some organs into background, in place and slice by slice."""
+    kept = np.arange(len(CLASS_NAMES), dtype=np.uint8)
+    kept[[value for value in kept if value not in organs]] = 0
+    for plane in label_map:
+        plane[...] = kept[plane]
 
 
 def _fits(region: Region, source: Source, cascade: Cascade, report: CaseReport) -> bool:
@@ -261,6 +299,8 @@ def _fits(region: Region, source: Source, cascade: Cascade, report: CaseReport) 
 
 
 def _warn_of_odd_intensities(scan: Volume, report: CaseReport) -> None:
-    # Every CT scan shows air, which is negative; a sample of the voxels tells.
-    if scan.array[::4, ::8, ::8].min() >= 0:
-        report.flag("odd_intensities", "no negative intensities; the scan may not be in HU")
+    if shows_no_air(scan.array):
+        report.flag(
+            "odd_intensities",
+            "next to no number lies where HU have air and fat; the scan may not be in HU",
+        )

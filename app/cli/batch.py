@@ -6,9 +6,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.cascade.report import CaseReport, process_age_s
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
 from app.cli.info import versions
-from app.cli.preview import batch_report
+from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
 from app.cli.record import (
     RECORD_NAME,
@@ -29,14 +30,13 @@ from app.cli.record import (
     finished_cases,
     remove_partial_files,
     state_of,
+    weights_used,
     write_record,
 )
 from app.errors import CascadeError, UnreadableScanError, UsageError, WeightsError
 from app.manifest import sha256_of
 
 logger = logging.getLogger(__name__)
-
-Draw = Callable[[Case, dict[str, Any]], None]
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -56,9 +56,6 @@ def run_batch(arguments: argparse.Namespace) -> int:
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
     extras = Extras(arguments)
     cases = find_cases(arguments.input, arguments.output)
-    finished: dict[str, dict[str, Any]] = {}
-    if arguments.resume and extras.boxes is None:
-        finished = finished_cases(arguments.output, cases, extras.as_record())
     prepare_folder(arguments.output)
     if extras.confidence is not None:
         prepare_folder(extras.confidence)
@@ -79,42 +76,55 @@ def run_batch(arguments: argparse.Namespace) -> int:
     )
     if extras.fast:
         cascade = hurried(cascade)
-    record: dict[str, Any] = {
+    decisive = {
         "version": __version__,
+        "precision": precision,
+        **weights_used(arguments.weights),
+        **extras.as_record(),
+    }
+    finished: dict[str, dict[str, Any]] = {}
+    if arguments.resume and extras.boxes is None:
+        recorded = finished_cases(arguments.output, cases, decisive)
+        finished = {
+            case.name: recorded[case.name]
+            for case in cases
+            if case.name in recorded and extras.are_there(case, recorded[case.name])
+        }
+    record: dict[str, Any] = {
+        **decisive,
         "versions": versions(),
         "cpu": cpu.name,
         "threads": arguments.threads or cpu.threads,
-        "precision": precision,
         "startup_seconds": {
             "import": None if import_s is None else round(import_s, 3),
             "compile": None,
         },
         "memory_limit_mib": round(cascade.memory_limit_bytes / MIB),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        **extras.as_record(),
         "num_cases": len(cases),
         "cases": [],
     }
     waiting = [case for case in cases if case.name not in finished]
     with (
         BatchProgress(waiting, arguments.progress) as progress,
-        batch_report(arguments.output, record, hand_over)
+        BatchReport(arguments.output, record, hand_over)
         if arguments.preview
-        else contextlib.nullcontext(lambda *_: None) as draw,
+        else contextlib.nullcontext() as pictures,
     ):
         progress.say(
             f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
             f"memory limit {cascade.memory_limit_bytes / GIB:.1f} GiB"
         )
-        keeper = _Keeper(record, arguments.output, progress)
+        keeper = _Keeper(record, arguments.output, progress, pictures)
         with ended_by_signals(keeper.close):
-            for case in cases:
-                if case.name in finished:
-                    keeper.add(finished[case.name])
-                    draw(case, finished[case.name])
             if finished:
+                # All before any is drawn: what ends the batch meanwhile must not lose them.
+                keeper.add(*finished.values())
+                for case in cases:
+                    if case.name in finished:
+                        keeper.draw(case, finished[case.name])
                 progress.say(f"{len(finished)} of them finished before and left alone")
-            _run_all(waiting, observed(cascade, progress.observe), extras, keeper, draw)
+            _run_all(waiting, observed(cascade, progress.observe), extras, keeper)
     num_failed = sum(entry["status"] != "ok" for entry in record["cases"])
     if num_failed:
         progress.say(
@@ -124,12 +134,19 @@ def run_batch(arguments: argparse.Namespace) -> int:
 
 
 class _Keeper:
-    """Keep the record on disk, from the batch and from the thread that ends it."""
+    """Keep record and page on disk, from the batch and from the thread that ends it."""
 
-    def __init__(self, record: dict[str, Any], folder: Path, progress: BatchProgress) -> None:
+    def __init__(
+        self,
+        record: dict[str, Any],
+        folder: Path,
+        progress: BatchProgress,
+        pictures: BatchReport | None,
+    ) -> None:
         self.record = record
         self.folder = folder
         self.progress = progress
+        self.pictures = pictures
         self._lock = threading.Lock()
 
     def note_compiled(self, cascade: Cascade) -> None:
@@ -137,19 +154,31 @@ class _Keeper:
         seconds = cascade.compile_s()
         self.record["startup_seconds"]["compile"] = None if seconds is None else round(seconds, 3)
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Add a case and write the record."""
+    def add(self, *entries: dict[str, Any]) -> None:
+        """Add cases and write the record."""
         peak = container_peak()
         with self._lock:
-            self.record["cases"].append(entry)
+            self.record["cases"] += entries
             self.record["container_peak_mib"] = None if peak is None else round(peak / MIB)
             self._write()
 
+    def draw(self, case: Case, entry: dict[str, Any]) -> None:
+        """Draw a case of the record, if pictures are wanted; a failure becomes its warning."""
+        if self.pictures is None:
+            return
+        told = entry.get("warnings")
+        self.pictures.draw(case, entry)
+        if entry.get("warnings") != told:
+            with self._lock:
+                self._write()
+
     def close(self, signal_name: str) -> None:
-        """Write the record of a batch that a signal ends."""
+        """Write record and page of a batch that a signal ends."""
         with self._lock:
             self.record["ended_by"] = signal_name
             self._write()
+        if self.pictures is not None:
+            self.pictures.write()
         remove_partial_files(self.folder)
         self.progress.stop()
         self.progress.say(f"ended by {signal_name}; --resume goes on from here")
@@ -161,9 +190,7 @@ class _Keeper:
             hand_over(path)
 
 
-def _run_all(
-    waiting: list[Case], cascade: Cascade, extras: Extras, keeper: _Keeper, draw: Draw
-) -> None:
+def _run_all(waiting: list[Case], cascade: Cascade, extras: Extras, keeper: _Keeper) -> None:
     """Segment the cases that are not finished yet, and record each."""
     progress = keeper.progress
     for index, case in enumerate(waiting):
@@ -171,7 +198,7 @@ def _run_all(
         entry = run_case(case, cascade, extras)
         keeper.note_compiled(cascade)
         keeper.add(entry)
-        draw(case, entry)
+        keeper.draw(case, entry)
         progress.end(entry["status"])
         left = f", about {clock(progress.seconds_left())} left" if case is not waiting[-1] else ""
         progress.say(f"[{index + 1}/{len(waiting)}] {_summary(entry)}{left}")
@@ -257,14 +284,17 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
                 organs=extras.organs,
                 statistics=extras.table is not None,
                 confidence_path=extras.confidence_path(case),
+                on_replaced=partial(_forget, case, extras),
             )
-            _check_unchanged(case, entry["input_state"])
+            _check_unchanged(case, extras, entry["input_state"])
             hand_over(case.label_path)
             entry["output"] = case.label_path.name
             entry["output_sha256"] = sha256_of(case.label_path)
             paths = extras.write(case, report)
-        for path in paths:
-            hand_over(path)
+            entry["files"] = [
+                path.relative_to(extras.output).as_posix() for path in extras.files_beside(case)
+            ]
+        _hand_over_all(paths)
         entry["status"] = "ok"
     except WeightsError:
         raise  # no scan can be segmented with these
@@ -278,10 +308,21 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
 
 
-def _check_unchanged(case: Case, state_before: dict[str, int]) -> None:
+def _forget(case: Case, extras: Extras) -> None:
+    """Remove what an earlier run left of a case besides its label map."""
+    _hand_over_all(extras.forget(case))
+
+
+def _hand_over_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        hand_over(path)
+
+
+def _check_unchanged(case: Case, extras: Extras, state_before: dict[str, int]) -> None:
     """Take a label map back whose scan changed while it was worked on."""
     if state_of(case.scan_path) != state_before:
         case.label_path.unlink(missing_ok=True)
+        _forget(case, extras)
         raise UnreadableScanError(
             f"{case.scan_path}: changed while it was being read; run again when it is complete"
         )

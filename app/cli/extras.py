@@ -1,17 +1,20 @@
 """What `predict` is to compute and write besides all organs as label maps."""
 
 import argparse
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import UsageError
+from app.errors import InputError, OutputError, UsageError
 from app.labels import ORGANS, values_of
 
 if TYPE_CHECKING:
     from app.cascade.report import CaseReport
     from app.cli.cases import Case
+    from app.outputs.boxes import BoxTable
+    from app.outputs.organ_table import OrganTable
 
 FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
 STATISTICS_NAME = "organs.csv"
@@ -88,11 +91,13 @@ class Extras:
     UsageError
         If something is asked for that there is not, or that does not go together.
     InputError
-        If a table of the output folder cannot be gone on with.
+        If a table of the output folder cannot be gone on with, or another's file has
+        the name of one.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from app.outputs import boxes
+        from app.outputs.label_tables import check_label_tables
         from app.outputs.organ_table import OrganTable
 
         self.output: Path = arguments.output
@@ -104,6 +109,9 @@ class Extras:
         self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
         self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
+        if self.boxes is None:
+            check_label_tables(self.output)
+        self._earlier: list[OrganTable | BoxTable] | None = None
 
     @property
     def formats_beside(self) -> bool:
@@ -147,6 +155,85 @@ class Extras:
     def confidence_path(self, case: "Case") -> Path | None:
         """Give the file for a case's image of confidence; named as its label map."""
         return None if self.confidence is None else self.confidence / case.label_path.name
+
+    def are_there(self, case: "Case", entry: Mapping[str, Any]) -> bool:
+        """Tell whether all that was asked for of a case, and written, is still there."""
+        if self.table is not None and case.name not in self.table:
+            return False
+        names = entry.get("files")
+        return isinstance(names, list) and all((self.output / name).is_file() for name in names)
+
+    def forget(self, case: "Case") -> list[Path]:
+        """Remove what an earlier run left of a case besides its label map.
+
+        To be called as soon as a new label map is in place, and not before: until
+        then the earlier results belong together, and a case that fails loses none
+        of them. From then on they are of a label map that is no more, and would
+        look current whatever happens next. Where results lie among the scans, files
+        are left alone: ``X.seg.nrrd`` may be a scan, too.
+
+        Parameters
+        ----------
+        case : Case
+            The case.
+
+        Returns
+        -------
+        list of Path
+            Tables that were written anew.
+
+        Raises
+        ------
+        OutputError
+            If something cannot be removed.
+        """
+        among_scans = self.output.resolve() == case.scan_path.parent.resolve()
+        for path in self._beside(case):
+            if among_scans and path.parent == self.output:
+                continue
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{path}: of an earlier run, cannot be removed ({error.strerror}); "
+                    "move it away and run again"
+                ) from error
+        changed = []
+        for table in self._earlier_tables():
+            if case.name in table:
+                table.remove(case.name)
+                changed.append(table.path)
+        return changed
+
+    def files_beside(self, case: "Case") -> list[Path]:
+        """List what there is of a case beside its label map."""
+        return [path for path in self._beside(case) if path.is_file()]
+
+    def _beside(self, case: "Case") -> list[Path]:
+        """Name the files that a case may have beside its label map."""
+        suffixes = (".seg.nrrd", ".seg.dcm", ".png")
+        return [
+            *(self.output / f"{case.name}{suffix}" for suffix in suffixes),
+            self.output / CONFIDENCE_NAME / case.label_path.name,
+        ]
+
+    def _earlier_tables(self) -> "list[OrganTable | BoxTable]":
+        """Open the tables of the output folder once; files of another program are left alone."""
+        from app.outputs import boxes
+        from app.outputs.organ_table import OrganTable
+
+        if self._earlier is None:
+            self._earlier = [] if self.table is None else [self.table]
+            kinds: list[tuple[type[OrganTable] | type[boxes.BoxTable], str]] = [
+                (boxes.BoxTable, boxes.NAME)
+            ]
+            if self.table is None:
+                kinds.append((OrganTable, STATISTICS_NAME))
+            for kind, name in kinds:
+                if (self.output / name).exists():
+                    with contextlib.suppress(InputError):
+                        self._earlier.append(kind(self.output / name))
+        return self._earlier
 
     def write(self, case: "Case", report: "CaseReport") -> list[Path]:
         """Write what was asked for of a case whose label map is finished.

@@ -13,9 +13,10 @@ from typing import Any
 
 from app.cli.cases import Case
 from app.cli.extras import CONFIDENCE_NAME
+from app.config import LOCATE, SEGMENT
 from app.errors import InputError, OutputError, UsageError
 from app.imaging.io import atomic_path, peek
-from app.manifest import sha256_of
+from app.manifest import CHECKPOINT_NAME, MANIFEST_NAME, Manifest, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,38 @@ def state_of(scan_path: Path) -> dict[str, int]:
     }
 
 
+def weights_used(weights: Path) -> dict[str, dict[str, str | None]]:
+    """Tell which networks a run uses.
+
+    Parameters
+    ----------
+    weights : Path
+        Folder that holds ``locate`` and ``segment``, both found whole.
+
+    Returns
+    -------
+    dict of str to dict
+        Fields of the record, each by phase. ``weights``: SHA-256 of the checkpoint by
+        the manifest, None where that names none; networks converted anew have the
+        same. ``manifests``: SHA-256 of the manifest itself, which names all files.
+    """
+    paths = {phase: weights / phase / MANIFEST_NAME for phase in (LOCATE.name, SEGMENT.name)}
+    checkpoints = {
+        phase: Manifest.from_json(path.read_text(encoding="utf-8")).files.get(CHECKPOINT_NAME)
+        for phase, path in paths.items()
+    }
+    manifests: dict[str, str | None] = {phase: sha256_of(path) for phase, path in paths.items()}
+    return {"weights": checkpoints, "manifests": manifests}
+
+
 def finished_cases(
     output: Path, cases: list[Case], choices: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Find the cases that an earlier run has finished.
 
-    A case is finished if it was recorded as such in a run of the same choices, its
-    scan has not changed since, and its label map is to the byte what was recorded.
+    A case is finished if it was recorded as such in a run of the same program, weights,
+    number format and choices, its scan has not changed since, and its label map is to
+    the byte what was recorded.
 
     Parameters
     ----------
@@ -64,7 +90,7 @@ def finished_cases(
     cases : list of Case
         The cases of this run.
     choices : mapping of str to object
-        Fields of the record that say what was to be computed and written.
+        Fields of the record that say what was to be computed and written, and by what.
 
     Returns
     -------

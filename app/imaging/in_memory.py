@@ -1,4 +1,8 @@
-"""Scans that come as arrays or SimpleITK images, and label maps that go back as the same."""
+"""Scans that come as arrays or SimpleITK images, and label maps that go back as the same.
+
+Grid and voxels go through the code that files go through, so that the same is refused,
+corrected and told of.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +13,15 @@ import SimpleITK as sitk
 
 from app.errors import UnsupportedScanError
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
+from app.imaging.hounsfield import settle_offset
 from app.imaging.io import ScanHeader, Source
+from app.imaging.layout import grid_from_xyz, spacing_notes
 from app.imaging.orientation import from_lps, to_lps
 from app.imaging.volume import Volume
-from app.imaging.voxels import AIR_HU
+from app.imaging.voxels import _Oddities as Oddities
+from app.imaging.voxels import to_int16
 
 _NAME = Path("image in memory")
-_INT16 = np.iinfo(np.int16)
 
 
 def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, Source]:
@@ -24,8 +30,9 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
     Parameters
     ----------
     array : (Z, Y, X) array of numbers
-        HU, in any orientation. int16 is not copied; other types are rounded
-        and clipped, and what is no number becomes air.
+        HU, in any orientation. int16 is not copied, unless it was stored as HU + 1024;
+        other types are rounded and clipped, and what is no number becomes air. The
+        array itself stays as it is.
     geometry : Geometry
         Its grid.
 
@@ -34,12 +41,12 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
     Volume of int16
         In canonical orientation.
     Source
-        How the array lay.
+        How the array lay, and what a user should know of it.
 
     Raises
     ------
     UnsupportedScanError
-        If it is not one three-dimensional, non-empty scan on a grid in space.
+        If it is not one three-dimensional, non-empty scan on a grid with right angles.
     """
     if array.ndim != 3 or array.size == 0:
         raise UnsupportedScanError(
@@ -47,8 +54,9 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
         )
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise UnsupportedScanError(f"image: voxels of type {array.dtype} found; give HU as numbers")
-    _check_grid(geometry)
-    scan, orientation = to_lps(Volume(_as_int16(array), geometry))
+    geometry = _checked_grid(geometry)
+    voxels, voxel_notes = _as_hu(array)
+    scan, orientation = to_lps(Volume(voxels, geometry))
     header = ScanHeader(
         path=_NAME,
         geometry=geometry,
@@ -56,8 +64,10 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
         # Memory is planned by this: the array itself is its owner's, the int16 voxels are ours.
         bytes_per_voxel=2,
         nifti_header=None,
+        notes=spacing_notes(geometry),
     )
-    return scan, Source(header=header, orientation=orientation, geometry=scan.geometry)
+    notes = (*header.notes, *voxel_notes)
+    return scan, Source(header=header, orientation=orientation, geometry=scan.geometry, notes=notes)
 
 
 def adopt_image(image: sitk.Image) -> tuple[Volume, Source]:
@@ -122,25 +132,32 @@ def as_image(labels: LabelVolume, source: Source, image: sitk.Image) -> sitk.Ima
     return label_image
 
 
-def _check_grid(geometry: Geometry) -> None:
+def _checked_grid(geometry: Geometry) -> Geometry:
+    """Read a grid as one is read from a file, which refuses what can be none."""
+    # A file that gives a step as a vector cannot tell a negative length from another direction.
     if not all(np.isfinite(step) and step > 0 for step in geometry.spacing_mm):
         raise UnsupportedScanError(
             f"image: spacing {geometry.spacing_mm} mm (z, y, x) must be positive"
         )
-    direction = np.asarray(geometry.direction)
-    if direction.shape != (3, 3) or not abs(np.linalg.det(direction)) > 0.5:
-        raise UnsupportedScanError(
-            f"image: axes {direction.tolist()} (z, y, x) do not span space; "
-            "give three unit vectors at right angles"
-        )
+    nz, ny, nx = geometry.shape
+    steps = np.asarray(geometry.direction, np.float64) * np.asarray(geometry.spacing_mm)
+    return grid_from_xyz(_NAME, (nx, ny, nz), steps[::-1, ::-1], geometry.origin_mm[::-1])
 
 
-def _as_int16(array: npt.NDArray[Any]) -> ScanVolume:
-    """Convert one slice at a time, so that no wide copy of the scan arises."""
-    if array.dtype == np.int16:
-        return array
-    converted = np.empty(array.shape, np.int16)
-    for plane, out in zip(array, converted, strict=True):
-        whole = np.nan_to_num(plane, nan=AIR_HU) if plane.dtype.kind == "f" else plane
-        out[...] = np.rint(np.clip(whole, _INT16.min, _INT16.max))
-    return converted
+def _as_hu(array: npt.NDArray[Any]) -> tuple[ScanVolume, tuple[str, ...]]:
+    """Convert slice by slice, so that no wide copy of the scan arises, and tell what is odd."""
+    if array.dtype != np.int16:
+        oddities = Oddities()
+        converted = np.empty(array.shape, np.int16)
+        for plane, out in zip(array, converted, strict=True):
+            out[...], not_finite, clipped = to_int16(plane, 1.0, 0.0)
+            oddities.num_not_finite += not_finite
+            oddities.num_clipped += clipped
+        return converted, (*oddities.notes(), *settle_offset(converted))
+    owned = array.view()
+    owned.flags.writeable = False
+    try:
+        return array, settle_offset(owned)
+    except ValueError:  # it has an offset to be taken off, and is not ours to be changed
+        shifted = array.copy()
+        return shifted, settle_offset(shifted)

@@ -50,11 +50,29 @@ class BoxTable:
         Raises
         ------
         OutputError
+            If the file cannot be written; then the table is as it was.
+        """
+        self._write(self._boxes | {case: None if box is None else describe(box, source)})
+
+    def remove(self, case: str) -> None:
+        """Write the table without the box of a case; one that has none changes nothing.
+
+        Raises
+        ------
+        OutputError
             If the file cannot be written.
         """
-        self._boxes[case] = None if box is None else describe(box, source)
+        if case in self:
+            self._write({name: box for name, box in self._boxes.items() if name != case})
+
+    def __contains__(self, case: str) -> bool:
+        """Tell whether the table tells of a case."""
+        return case in self._boxes
+
+    def _write(self, boxes: dict[str, Any]) -> None:
         with atomic_path(self.path) as partial:
-            partial.write_text(json.dumps(self._boxes, indent=2) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(boxes, indent=2) + "\n", encoding="utf-8")
+        self._boxes = boxes
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -67,16 +67,42 @@ class OrganTable:
         Raises
         ------
         OutputError
+            If the file cannot be written; then the table is as it was.
+        """
+        name = _as_text(case)
+        rows = [_row(name, organ, (flags or {}).get(organ.organ, ())) for organ in organs]
+        self._write(self._rows | {name: rows})
+
+    def remove(self, case: str) -> None:
+        """Write the table without the rows of a case; one that has none changes nothing.
+
+        Raises
+        ------
+        OutputError
             If the file cannot be written.
         """
-        self._rows[case] = [
-            _row(case, organ, (flags or {}).get(organ.organ, ())) for organ in organs
-        ]
-        with atomic_path(self.path) as partial, partial.open("w", newline="") as file:
+        if case in self:
+            self._write({name: rows for name, rows in self._rows.items() if name != _as_text(case)})
+
+    def __contains__(self, case: str) -> bool:
+        """Tell whether the table has rows of a case."""
+        return _as_text(case) in self._rows
+
+    def _write(self, rows_by_case: dict[str, list[dict[str, str]]]) -> None:
+        with (
+            atomic_path(self.path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            for _, rows in sorted(self._rows.items()):
+            for _, rows in sorted(rows_by_case.items()):
                 writer.writerows(rows)
+        self._rows = rows_by_case
+
+
+def _as_text(case: str) -> str:
+    """Write out bytes of a case's name that are no text, as the file cannot hold them."""
+    return case.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _row(case: str, organ: OrganStatistics, more_flags: Iterable[str]) -> dict[str, str]:
@@ -111,13 +137,16 @@ def _number(value: float | None, decimals: int) -> str:
 
 def _read(path: Path) -> dict[str, list[dict[str, str]]]:
     rows: dict[str, list[dict[str, str]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(
-                f"{path}: columns {reader.fieldnames} found, {list(COLUMNS)} expected; "
-                "move the file away and run again"
-            )
-        for row in reader:
-            rows.setdefault(row["case"], []).append(row)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(
+                    f"{path}: columns {reader.fieldnames} found, {list(COLUMNS)} expected; "
+                    "move the file away and run again"
+                )
+            for row in reader:
+                rows.setdefault(row["case"], []).append(row)
+    except ValueError as error:
+        raise InputError(f"{path}: no text ({error}); move the file away and run again") from error
     return rows

@@ -125,8 +125,7 @@ def _surface(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> _Surface | N
     behind, before = _at(field, first), _at(field, np.maximum(first - 1, 0))
     step_back = np.where(behind > before, (behind - level) / np.maximum(behind - before, 1e-6), 0)
     depth_mm = (box.start[1] + first - np.clip(step_back, 0, 1)) * GRID_MM
-    gradient: list[FloatVolume] = list(np.gradient(field))
-    slopes = np.stack([-_at(slope, first) for slope in gradient], axis=-1)
+    slopes = np.stack([-_at(_slope(field, axis), first) for axis in range(3)], axis=-1)
     # Beyond the rim, depth and slope go on as at the rim, so that enlarging them is smooth there.
     rim = ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True)
     cover = field.max(axis=1) - level
@@ -149,6 +148,14 @@ def _smooth(mask: npt.NDArray[np.bool_]) -> tuple[FloatVolume, float]:
     num_inside = int(np.count_nonzero(mask))
     level = np.partition(field, field.size - num_inside, axis=None)[field.size - num_inside]
     return field, float(np.clip(level, 0.02, 0.6))
+
+
+def _slope(field: FloatVolume, axis: int) -> FloatVolume:
+    """Give the slope along an axis; along one that is a single voxel thin there is none."""
+    if field.shape[axis] == 1:
+        return np.zeros_like(field)
+    slope: FloatVolume = np.gradient(field, axis=axis)
+    return slope
 
 
 def _at(field: FloatVolume, index: npt.NDArray[np.int64]) -> FloatImage:

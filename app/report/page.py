@@ -68,7 +68,7 @@ def page_parts(record: dict[str, Any], cases: Sequence[PageCase]) -> Iterator[st
     Parameters
     ----------
     record : dict
-        What ``run.json`` says about the batch; may be empty.
+        What ``run.json`` says about the batch; may be empty or lack a field.
     cases : sequence of PageCase
         In the order of the table.
 
@@ -128,14 +128,15 @@ def _about(record: dict[str, Any], cases: Sequence[PageCase]) -> str:
         facts.append(f"<strong>{statuses.count('failed')} failed</strong>")
     if "look" in statuses:
         facts.append(f"{statuses.count('look')} with warnings")
-    if record:
-        facts += [
-            escape(f"version {record['version']}"),
-            escape(
-                f"{record['cpu']}, {_count(record['threads'], 'thread')}, {record['precision']}"
-            ),
-            escape(str(record["started"]).replace("T", " ")[:16]) + " UTC",
-        ]
+    if "version" in record:
+        facts.append(escape(f"version {record['version']}"))
+    machine = [str(record[name]) for name in ("cpu", "precision") if name in record]
+    if isinstance(record.get("threads"), int):
+        machine.insert(1, _count(record["threads"], "thread"))
+    if machine:
+        facts.append(escape(", ".join(machine)))
+    if "started" in record:
+        facts.append(escape(str(record["started"]).replace("T", " ")[:16]) + " UTC")
     return " · ".join([*facts, "not for clinical use"])
 
 
@@ -190,7 +191,7 @@ def _notes(entry: dict[str, Any], num_columns: int) -> str:
     """Give a row of its own to what is to be read about a case, if there is anything."""
     lines = [f"<div>{escape(str(text))}</div>" for text in entry.get("warnings") or []]
     if entry.get("error"):
-        lines.append(f'<div class="error">{escape(entry["error"])}</div>')
+        lines.append(f'<div class="error">{escape(str(entry["error"]))}</div>')
     if not lines:
         return ""
     return f'<tr class="notes"><td colspan="{num_columns}">{"".join(lines)}</td></tr>'

@@ -82,7 +82,7 @@ def draw_picture(
     copy : ViewingCopy
         Of both, to find the planes by and to render.
     volumes_ml : dict of str to float
-        Volume of each organ, in ml.
+        Volume of each organ that was asked for, in ml.
     title : str
         Written above.
     warnings : sequence of str
@@ -270,15 +270,16 @@ def _draw_legend(
     right = left + LEGEND_PIXELS
     pen.text((left, top), "Organ", FAINT, _font(15))
     pen.text((right, top), "ml", FAINT, _font(15), anchor="ra")
-    for line, organ in enumerate(ORGANS):
+    asked_for = [organ for organ in ORGANS if organ.name in volumes_ml]
+    for line, organ in enumerate(asked_for):
         y = top + 30 + line * LINE_PIXELS
-        volume_ml = volumes_ml.get(organ.name, 0.0)
+        volume_ml = volumes_ml[organ.name]
         found = f"{volume_ml:,.0f}" if volume_ml >= 10 else f"{volume_ml:.1f}"
         ink = BRIGHT if volume_ml else FAINT
         pen.rounded_rectangle((left, y + 2, left + 15, y + 17), 4, organ.color)
         pen.text((left + 27, y), organ.name.replace("_", " ").capitalize(), ink, _font(18))
         pen.text((right, y), found if volume_ml else "not found", ink, _font(18), anchor="ra")
-    bottom = top + 30 + len(ORGANS) * LINE_PIXELS + 14
+    bottom = top + 30 + len(asked_for) * LINE_PIXELS + 14
     for text in ("Drawn for looking at, not for", "measuring. Not for clinical use."):
         pen.text((left, bottom), text, FAINT, _font(15))
         bottom += NOTE_PIXELS

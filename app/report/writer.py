@@ -1,16 +1,18 @@
 """START HERE: draw a case after the other, then write the page about all of them."""
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from app.errors import UsageError
+from app.errors import InputError
 from app.imaging.crop import bounding_box, crop
 from app.imaging.geometry import LabelVolume
 from app.imaging.io import atomic_path, read_scan, write_volume
+from app.imaging.label_maps import grid_difference, read_label_map
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 from app.report.page import PageCase, ViewerFiles, page_parts
@@ -60,7 +62,14 @@ class ReportWriter:
         """Remove the temporary folder."""
         self._waiting.cleanup()
 
-    def add(self, entry: dict[str, Any], scan_path: Path, label_path: Path) -> Path:
+    def add(
+        self,
+        entry: dict[str, Any],
+        scan_path: Path,
+        label_path: Path,
+        *,
+        organs: Collection[str] | None = None,
+    ) -> Path:
         """Draw one case and remember it for the page.
 
         Parameters
@@ -70,6 +79,8 @@ class ReportWriter:
             has none.
         scan_path, label_path : Path
             Its scan and label map.
+        organs : collection of str, optional
+            Organs that were asked for; others are told of only where they are found.
 
         Returns
         -------
@@ -79,18 +90,18 @@ class ReportWriter:
         Raises
         ------
         InputError
-            If a file cannot be read.
-        UsageError
-            If the two do not lie on the same grid.
+            If a file cannot be read, or the two do not lie on the same grid.
         OutputError
             If the picture cannot be written.
         """
         scan, labels = read_pair(scan_path, label_path)
         volumes_ml = entry.get("volumes_ml") or organ_volumes_ml(labels, scan.geometry)
+        if organs is not None:
+            volumes_ml = {name: ml for name, ml in volumes_ml.items() if ml or name in organs}
         entry = entry | {"volumes_ml": volumes_ml}
         copy = viewing_copy(scan, labels)
-        title = entry["name"].encode("utf-8", "backslashreplace").decode("utf-8")
-        warnings = [str(warning) for warning in entry.get("warnings") or []]
+        title = _as_text(entry["name"])
+        warnings = [_as_text(str(warning)) for warning in entry.get("warnings") or []]
         picture = draw_picture(scan, labels, copy, volumes_ml, title=title, warnings=warnings)
         picture_path = self.folder / f"{entry['name']}.png"
         with atomic_path(picture_path) as partial:
@@ -104,8 +115,8 @@ class ReportWriter:
         )
         return picture_path
 
-    def add_failed(self, entry: dict[str, Any]) -> None:
-        """Remember a case that has no label map.
+    def add_undrawn(self, entry: dict[str, Any]) -> None:
+        """Remember a case that failed, or whose label map could not be drawn.
 
         Parameters
         ----------
@@ -113,19 +124,6 @@ class ReportWriter:
             The case's entry in ``run.json``.
         """
         self._cases.append(PageCase(entry=entry))
-
-    def add_undrawn(self, entry: dict[str, Any], why: str) -> None:
-        """Remember a case that has a label map but could not be drawn.
-
-        Parameters
-        ----------
-        entry : dict
-            The case's entry in ``run.json``.
-        why : str
-            What the page says about it.
-        """
-        warnings = [*entry.get("warnings", []), f"no picture: {why}"]
-        self._cases.append(PageCase(entry=entry | {"warnings": warnings}))
 
     def write(self, record: dict[str, Any]) -> Path:
         """Write the page about all cases so far.
@@ -151,7 +149,8 @@ class ReportWriter:
             # Names of files may hold bytes that are no text.
             partial.open("w", encoding="utf-8", errors="backslashreplace") as page,
         ):
-            page.writelines(page_parts(record, self._cases))
+            # A copy: a thread that ends the batch writes while another may still draw.
+            page.writelines(page_parts(record, list(self._cases)))
         return path
 
     def _keep(self, copy: ViewingCopy) -> ViewerFiles | None:
@@ -192,20 +191,23 @@ def read_pair(scan_path: Path, label_path: Path) -> tuple[Volume, LabelVolume]:
 
     Raises
     ------
-    UsageError
-        If the two differ in size.
+    InputError
+        If one of them cannot be used, or the two do not lie on the same grid.
     """
     # The label map first: read as int16 like any image, it is shrunk before the scan comes.
-    label_map, _ = read_scan(label_path)
-    labels = label_map.array.astype(np.uint8)
-    del label_map
-    scan, _ = read_scan(scan_path)
-    if labels.shape != scan.array.shape:
-        raise UsageError(
-            f"{label_path}: {labels.shape} voxels, its scan {scan_path} has "
-            f"{scan.array.shape}; segment it again"
+    label_map = read_label_map(label_path)
+    scan, source = read_scan(scan_path)
+    difference = grid_difference(source.geometry, label_map.source.geometry)
+    if difference:
+        raise InputError(
+            f"{label_path}: not on the grid of its scan {scan_path}: {difference}; segment it again"
         )
-    return scan, labels
+    return scan, label_map.in_lps
+
+
+def _as_text(name: str) -> str:
+    """Write out bytes of a file's name that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _around_organs(labels: Volume) -> Volume:

@@ -7,16 +7,22 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
-from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
+from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU, source_of
 
 from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
 from app.cascade.patches import place_patches
-from app.cascade.pipeline import segment_scan
+from app.cascade.pipeline import label_scan, segment_scan
+from app.cascade.plausibility import Flag
 from app.cascade.regrow import find_cuts
+from app.cascade.report import CaseReport
+from app.cascade.segment import Region, blank_scores
 from app.errors import MemoryLimitError
+from app.imaging.geometry import Box, Geometry
 from app.imaging.io import peek
 
+GALLBLADDER = 9
+FAT_HU = -90  # what every CT scan shows, and the stand-ins take for tissue
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
 
@@ -157,8 +163,7 @@ def test_no_patch_is_run_where_phase_one_saw_nothing(tmp_path, cascade):
 
 def test_scan_without_an_abdomen_gives_an_empty_label_map_and_a_warning(tmp_path, cascade):
     hu = np.full((20, 30, 40), TISSUE_HU, np.int16)
-    hu[0, 0, 0] = -1000
-    hu[::4, ::8, ::8] = -1
+    hu[0] = FAT_HU
     write_scan(tmp_path / "scan.nii.gz", hu, (5.0, 3.0, 4.0))
     report = segment_scan(tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz", cascade)
     assert not check_header(tmp_path / "labels.nii.gz", tmp_path / "scan.nii.gz").any()
@@ -208,7 +213,7 @@ def cut_organ(tmp_path, cascade):
     """Give a scan with one organ, and a cascade whose phase one sees it only in part."""
     hu = np.full((24, 62, 54), TISSUE_HU, np.int16)
     hu[4:21, 15:45, 10:40] = BRIGHT_HU  # 20 ... 105 mm; phase one sees it up to 64 mm
-    hu[0, 0, 0] = -1000
+    hu[0] = FAT_HU
     write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
     phase_one = dataclasses.replace(cascade.locate, network=Blinkered())
     return hu, dataclasses.replace(cascade, locate=phase_one)
@@ -282,3 +287,59 @@ def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(
     found = sitk.GetArrayFromImage(sitk.ReadImage(label_path)) == BRIGHT_ORGAN
     inside = hu[report.box.slices] == BRIGHT_HU
     assert dice(found[report.box.slices], inside) > 0.97
+
+
+def segment_only(organs, tmp_path, cascade, body):
+    hu, _, spacing_mm = body
+    write_scan(tmp_path / "scan.nii", hu, spacing_mm)
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", cascade, organs=organs)
+    return report, sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+
+
+def test_an_organ_that_was_asked_for_and_is_not_there_makes_no_empty_result(
+    tmp_path, cascade, body
+):
+    report, found = segment_only({GALLBLADDER}, tmp_path, cascade, body)
+    assert not found.any()
+    assert report.volumes_ml == {"gallbladder": 0}
+    assert report.flags == []
+
+
+def test_all_organs_are_checked_whichever_were_asked_for(tmp_path, cascade, body, monkeypatch):
+    def judge(placements, _):
+        assert set(placements) == {"liver", "spleen"}
+        about = (("mirrored", None), ("volume_low", "liver"), ("volume_high", "spleen"))
+        return [Flag(code=code, organ=organ, text="so") for code, organ in about]
+
+    monkeypatch.setattr("app.cascade.pipeline.judge", judge)
+    report, found = segment_only({DARK_ORGAN}, tmp_path, cascade, body)
+    assert [flag.code for flag in report.flags] == ["mirrored", "volume_high"]
+    assert set(report.volumes_ml) == {"spleen"}
+    assert set(np.unique(found)) == {0, DARK_ORGAN}
+
+
+def test_leaving_organs_out_takes_no_second_label_map(cascade, body, monkeypatch):
+    _, labels, spacing_mm = body
+    source = source_of(Geometry(shape=labels.shape, spacing_mm=spacing_mm))
+    made = []
+
+    def restored(scores, coarse_labels, source):
+        made.append(labels.copy())
+        return made[0]
+
+    monkeypatch.setattr("app.cascade.pipeline.restore", restored)
+    whole = Box(start=(0, 0, 0), stop=labels.shape)
+    region = Region(
+        grid_shape=labels.shape, spacing_mm=spacing_mm, window=whole, located=whole, box=whole
+    )
+    kept = label_scan(blank_scores(region), source, CaseReport(), organs={DARK_ORGAN})
+    assert np.shares_memory(kept, made[0])
+    assert np.array_equal(kept, np.where(labels == DARK_ORGAN, DARK_ORGAN, 0))
+
+
+@pytest.mark.parametrize("organs", [{BRIGHT_ORGAN}, {DARK_ORGAN}])
+def test_a_cut_is_told_only_of_organs_that_were_asked_for(tmp_path, cut_organ, organs):
+    _, blinkered = cut_organ
+    scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    report = segment_scan(scan_path, label_path, hurried(blinkered), organs=organs)
+    assert ("cut_by_box" in [flag.code for flag in report.flags]) == (organs == {BRIGHT_ORGAN})

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 from pathlib import Path
 
 import highdicom as hd
@@ -259,3 +260,98 @@ def test_dicom_segmentation_where_the_library_is_missing_is_wrong_use(monkeypatc
     )
     with pytest.raises(UsageError, match="highdicom, which is not installed"):
         extras.Extras(arguments)
+
+
+def test_statistics_of_a_scan_whose_name_is_no_text(scans, predict, tmp_path):
+    content = (scans / "a_0000.nii.gz").read_bytes()
+    (scans / os.fsdecode(b"\xff.nii.gz")).write_bytes(content)
+    assert predict(scans, "--statistics") == 0
+    cases = {case for case, _ in rows_of(tmp_path / "labels" / "organs.csv")}
+    assert cases == {"a", "\\udcff"}
+    assert predict(scans, "--statistics", "--resume") == 0
+    assert {case["status"] for case in record_of(tmp_path / "labels")["cases"]} == {"ok"}
+
+
+def test_an_organ_asked_for_and_not_there_is_no_empty_label_map(scans, predict, tmp_path):
+    assert predict(scans, "--organs", "gallbladder", "--preview") == 0
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert not labels_in(tmp_path / "labels" / "a.nii.gz").any()
+    assert case["volumes_ml"] == {"gallbladder": 0}
+    assert "no_organs" not in {flag["code"] for flag in case["flags"]}
+
+
+EVERYTHING = ("--formats", "seg.nrrd", "--statistics", "--confidence", "--preview")
+
+
+def beside(folder):
+    """Name all that belongs to the case and is no label map."""
+    names = ("a.seg.nrrd", "a.png", "confidence/a.nii.gz")
+    found = {name for name in names if (folder / name).exists()}
+    if ("a", "liver") in rows_of(folder / "organs.csv"):
+        found.add("rows")
+    boxes = folder / "boxes.json"
+    if boxes.exists() and "a" in json.loads(boxes.read_text()):
+        found.add("box")
+    return found
+
+
+def test_what_belongs_to_an_earlier_label_map_goes_with_it(scans, predict, tmp_path):
+    labels = tmp_path / "labels"
+    (labels / "another").mkdir(parents=True)
+    (labels / "ab.png").write_bytes(b"of another case")
+    assert predict(scans, "--boxes-only") == 0
+    assert predict(scans, *EVERYTHING) == 0
+    assert beside(labels) == {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "rows"}
+    # A case that fails before its label map is written loses nothing: all still belong together.
+    before = (labels / "a.nii.gz").read_bytes()
+    assert predict(scans, "--memory-limit", "64MiB") == 1
+    assert (labels / "a.nii.gz").read_bytes() == before
+    assert beside(labels) == {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "rows"}
+    # One that fails afterwards leaves none of what there was.
+    assert predict(scans, "--formats", "dicom-seg") == 1
+    assert (labels / "a.nii.gz").exists()
+    assert beside(labels) == set()
+    assert (labels / "ab.png").exists()
+
+
+def test_a_table_of_another_program_is_left_alone(scans, predict, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for name in ("organs.csv", "boxes.json"):
+        (tmp_path / "labels" / name).write_text("my own table")
+    assert predict(scans) == 0
+    for name in ("organs.csv", "boxes.json"):
+        assert (tmp_path / "labels" / name).read_text() == "my own table"
+
+
+def test_what_cannot_be_removed_fails_the_case(scans, predict, tmp_path):
+    (tmp_path / "labels" / "a.png").mkdir(parents=True)
+    assert predict(scans) == 1
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert "a.png: of an earlier run, cannot be removed" in case["error"]
+
+
+@pytest.mark.parametrize("lost", ["a.seg.nrrd", "confidence/a.nii.gz", "organs.csv"])
+def test_resume_does_a_case_again_that_lacks_a_file(scans, predict, tmp_path, lost):
+    options = ("--formats", "seg.nrrd", "--statistics", "--confidence")
+    assert predict(scans, *options) == 0
+    (tmp_path / "labels" / lost).unlink()
+    assert predict(scans, *options, "--resume") == 0
+    assert (tmp_path / "labels" / lost).exists()
+
+
+def test_names_of_labels_written_by_another_are_told_before_any_work(
+    scans, predict, tmp_path, capsys
+):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "labels.json").write_text('{"labels": {"tumor": 1}}')
+    assert predict(scans) == 2
+    assert "labels.json: not written here" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["labels.json"]
+
+
+def test_files_among_the_scans_are_never_removed(scans, tmp_path, stand_in_weights):
+    (scans / "a.png").write_bytes(b"a picture of mine")
+    options = ["--threads", "1", "--precision", "f32", "--weights", str(stand_in_weights)]
+    assert main(["predict", "--input", str(scans), "--output", str(scans), *options]) == 0
+    assert (scans / "a.nii.gz").exists()
+    assert (scans / "a.png").read_bytes() == b"a picture of mine"

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from app.cli.batch import hand_over
 from app.cli.cases import case_name, find_cases
 from app.cli.main import main
 from app.errors import UsageError
+from app.manifest import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
@@ -240,3 +242,55 @@ def test_predicting_loads_neither_torch_nor_monai(scans, tmp_path, stand_in_weig
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_a_picture_that_fails_costs_the_picture_alone(
+    scans, tmp_path, stand_in_weights, monkeypatch, capsys
+):
+    from app.report import writer
+
+    draw_picture = writer.draw_picture
+
+    def fail(*volumes, title, **options):
+        if title == "a":
+            raise ZeroDivisionError("a bug")
+        return draw_picture(*volumes, title=title, **options)
+
+    output = tmp_path / "labels"
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "draw_picture", fail)
+        assert predict(scans, output, stand_in_weights, "--preview") == 1  # b is damaged
+    first, _, third = record_of(output)["cases"]
+    assert (first["status"], third["status"]) == ("ok", "ok")
+    assert first["warnings"][-1] == "no picture: unexpected ZeroDivisionError: a bug"
+    assert {path.name for path in output.glob("*.png")} == {"c.png"}
+    assert first["warnings"][-1] in (output / "report.html").read_text()
+    assert first["warnings"][-1] in capsys.readouterr().out
+    # Drawn after all, it is no longer told of.
+    assert predict(scans, output, stand_in_weights, "--preview", "--resume") == 1
+    assert not any("no picture" in warning for warning in record_of(output)["cases"][0]["warnings"])
+    assert (output / "a.png").exists()
+
+
+def test_a_page_that_fails_costs_the_page_alone(scans, tmp_path, stand_in_weights, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("app.report.writer.page_parts", fail)
+    assert predict(scans / "c.mha", tmp_path / "labels", stand_in_weights, "--preview") == 0
+    assert not (tmp_path / "labels" / "report.html").exists()
+    assert (tmp_path / "labels" / "c.png").exists()
+
+
+def test_record_names_the_weights(scans, tmp_path, stand_in_weights):
+    weights = tmp_path / "weights"
+    shutil.copytree(stand_in_weights, weights)
+    manifest = json.loads((weights / "segment" / "manifest.json").read_text())
+    manifest["files"]["checkpoint.safetensors"] = 32 * "ab"
+    (weights / "segment" / "manifest.json").write_text(json.dumps(manifest))
+    assert predict(scans / "c.mha", tmp_path / "labels", weights) == 0
+    record = record_of(tmp_path / "labels")
+    assert record["weights"] == {"locate": None, "segment": 32 * "ab"}
+    assert record["manifests"] == {
+        phase: sha256_of(weights / phase / "manifest.json") for phase in ("locate", "segment")
+    }

@@ -1,15 +1,20 @@
 import json
+import os
+import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from app.cli.main import main
+from app.manifest import sha256_of
 
 
-def write(path, array, spacing_xyz=(1.5, 2.0, 3.0)):
+# Voxels are large, for the smaller a scan the more it is enlarged, and the longer drawing takes.
+def write(path, array, spacing_xyz=(15.0, 20.0, 30.0), origin_xyz=(0.0, 0.0, 0.0)):
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing_xyz)
+    image.SetOrigin(origin_xyz)
     sitk.WriteImage(image, str(path))
 
 
@@ -63,8 +68,9 @@ def test_page_tells_what_predict_noted(folders):
     for name in ("a", "b"):
         write(scans / f"{name}.nii.gz", np.zeros((4, 5, 6), np.int16))
     write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+    first = {"name": "a", "status": "ok", "total_seconds": 47.25, "warnings": ["look here"]}
     entries = [
-        {"name": "a", "status": "ok", "total_seconds": 47.25, "warnings": ["look here"]},
+        first | {"output_sha256": sha256_of(results / "a.nii.gz")},
         {"name": "b", "status": "failed", "error": "b.nii.gz: cut short"},
     ]
     facts = {"version": "1.2.3", "cpu": "a CPU", "threads": 2, "precision": "f32"}
@@ -74,3 +80,87 @@ def test_page_tells_what_predict_noted(folders):
     page = (results / "report.html").read_text()
     for told in ("47.2", "look here", "b.nii.gz: cut short", "1 failed", "1.2.3", "03:04 UTC"):
         assert told in page
+
+
+def volumes_of(page, name):
+    """Give what the page's program knows of a case."""
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+    return next(case["volumes"] for case in data["cases"] if case["name"] == name)
+
+
+@pytest.mark.parametrize(
+    "other", [{"spacing_xyz": (15.0, 20.0, 40.0)}, {"origin_xyz": (0.0, 0.0, 90.0)}]
+)
+def test_a_label_map_of_the_same_size_in_another_place_is_not_drawn(folders, capsys, other):
+    scans, results = folders
+    write(scans / "a.nii.gz", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8), **other)
+    assert preview(scans, results) == 1
+    assert not (results / "a.png").exists()
+    page = (results / "report.html").read_text()
+    assert "not on the grid of its scan" in page
+
+
+def test_a_scan_in_place_of_a_label_map_is_not_drawn(folders):
+    scans, results = folders
+    write(scans / "a.nii.gz", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.full((4, 5, 6), -1000, np.int16))
+    assert preview(scans, results) == 1
+    assert "is this the scan?" in (results / "report.html").read_text()
+
+
+def test_a_label_map_corrected_since_is_measured_anew(folders):
+    scans, results = folders
+    write(scans / "a.nii.gz", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+    entry = {
+        "name": "a",
+        "status": "ok",
+        "output_sha256": sha256_of(results / "a.nii.gz"),
+        "volumes_ml": {"liver": 1234.0},
+        "warnings": ["look here"],
+        "flags": [],
+    }
+    (results / "run.json").write_text(json.dumps({"organs": ["liver"], "cases": [entry]}))
+    assert preview(scans, results) == 0
+    page = (results / "report.html").read_text()
+    assert "look here" in page
+    assert volumes_of(page, "a") == {"liver": 1234.0}
+    write(results / "a.nii.gz", np.full((4, 5, 6), 3, np.uint8))
+    assert preview(scans, results) == 0
+    page = (results / "report.html").read_text()
+    assert "look here" not in page
+    assert "measured anew" in page
+    # The liver was asked for; the spleen has been drawn in.
+    assert volumes_of(page, "a") == pytest.approx({"liver": 0.0, "spleen": 120 * 9.0})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        "text",
+        {},
+        {"cases": None},
+        {"cases": []},
+        {"cases": [3, {"name": "a"}, {"status": "ok"}]},
+    ],
+)
+def test_a_record_that_is_none_is_no_crash(folders, record):
+    scans, results = folders
+    write(scans / "a.nii.gz", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+    (results / "run.json").write_text(json.dumps(record))
+    assert preview(scans, results) == 0
+    assert volumes_of((results / "report.html").read_text(), "a")["liver"] > 0
+
+
+def test_names_that_are_no_text_are_drawn_and_printed(folders, capsys):
+    scans, results = folders
+    name = os.fsdecode(b"\xff.nii.gz")
+    write(scans / "a.nii.gz", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+    (scans / "a.nii.gz").rename(scans / name)
+    (results / "a.nii.gz").rename(results / name)
+    assert preview(scans, results) == 0
+    assert "\\udcff.png" in capsys.readouterr().out

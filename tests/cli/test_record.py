@@ -287,3 +287,56 @@ def test_kills_at_any_moment_leave_whole_files_or_none(scans, tmp_path, stand_in
             record_of(output)
     assert {case["status"] for case in record_of(output)["cases"]} == {"ok"}
     assert {path.name for path in output.iterdir()} == {path.name for path in expected.iterdir()}
+
+
+@pytest.mark.parametrize("changed", ["version", "precision", "manifests"])
+def test_resume_does_again_what_other_weights_or_another_program_made(
+    scans, finished, stand_in_weights, changed
+):
+    before = untouched(finished / "a.nii.gz")
+    record = record_of(finished)
+    record[changed] = {"locate": "0", "segment": "0"} if changed == "manifests" else "another"
+    (finished / "run.json").write_text(json.dumps(record))
+    assert main(arguments(scans, finished, stand_in_weights, "--resume")) == 0
+    assert untouched(finished / "a.nii.gz")[:2] != before[:2]
+
+
+def test_resume_with_other_weights_does_all_again(scans, finished, stand_in_weights, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(stand_in_weights, other)
+    manifest = json.loads((other / "locate" / "manifest.json").read_text())
+    (other / "locate" / "manifest.json").write_text(json.dumps(manifest | {"parameters": 4}))
+    before = untouched(finished / "a.nii.gz")
+    assert main(arguments(scans, finished, other, "--resume")) == 0
+    assert untouched(finished / "a.nii.gz")[:2] != before[:2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_leaves_the_page_of_what_was_finished(scans, tmp_path, stand_in_weights, number):
+    output = tmp_path / "labels"
+    process = start(scans, output, stand_in_weights, "--preview")
+    process.send_signal(number)
+    assert process.wait(timeout=5) == 128 + number
+    page = (output / "report.html").read_text()
+    assert page.count('id="scan-') == 1
+    assert page.rstrip().endswith("</html>")
+    assert (output / "a.png").exists()
+    assert not list(output.glob(".partial*"))
+
+
+def test_scan_that_changes_while_it_is_read_leaves_no_confidence(
+    scans, tmp_path, stand_in_weights, monkeypatch
+):
+    from app.cli import batch
+
+    segment_scan = batch.segment_scan
+
+    def growing(scan_path, label_path, cascade, **options):
+        report = segment_scan(scan_path, label_path, cascade, **options)
+        later(scan_path)
+        return report
+
+    monkeypatch.setattr(batch, "segment_scan", growing)
+    output = tmp_path / "labels"
+    assert main(arguments(scans / "a_0000.nii.gz", output, stand_in_weights, "--confidence")) == 1
+    assert not list(output.rglob("*.nii.gz"))

@@ -49,10 +49,14 @@ def test_int16_is_not_copied_and_other_types_are_rounded_and_clipped():
     hu = np.zeros((4, 5, 6), np.int16)
     assert np.shares_memory(adopt_array(hu, GEOMETRY)[0].array, hu)
     floats = np.zeros((4, 5, 6))
-    floats[0, 0, :5] = (1.6, -1e9, 1e9, np.nan, -np.inf)
-    scan, _ = adopt_array(floats, GEOMETRY)
+    floats[0, 0] = (1.6, -1e9, 1e9, np.nan, -np.inf, np.inf)
+    scan, source = adopt_array(floats, GEOMETRY)
     assert scan.array.dtype == np.int16
-    assert scan.array[0, 0].tolist() == [2, -32768, 32767, -1024, -32768, 0]
+    assert scan.array[0, 0].tolist() == [2, -32768, 32767, -1024, -1024, -1024]
+    assert source.notes == (
+        "3 voxels hold no number (NaN or infinite)",
+        "2 voxels lie beyond the range of HU and were clipped",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_int16_is_not_copied_and_other_types_are_rounded_and_clipped():
         (
             np.zeros((4, 5, 6)),
             Geometry(shape=(4, 5, 6), spacing_mm=(1.0, 1.0, 1.0), direction=((0.0,) * 3,) * 3),
-            "span space",
+            "must be numbers, the spacing positive",
         ),
     ],
 )
@@ -84,3 +88,23 @@ def test_images_of_other_dimensions_or_colors_are_refused():
         adopt_image(sitk.Image(4, 5, sitk.sitkInt16))
     with pytest.raises(UnsupportedScanError, match="3 values per voxel"):
         adopt_image(sitk.Image([4, 5, 6], sitk.sitkVectorUInt8, 3))
+
+
+def test_what_a_file_would_be_refused_for_an_image_is_refused_for(tmp_path):
+    image = image_of("LPS")
+    image.SetDirection((1, 0.6, 0, 0, 0.8, 0, 0, 0, 1))
+    sitk.WriteImage(image, tmp_path / "x.nrrd")
+    for adopt in (lambda: read_scan(tmp_path / "x.nrrd"), lambda: adopt_image(image)):
+        with pytest.raises(UnsupportedScanError, match="degrees away from right angles"):
+            adopt()
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_an_offset_is_taken_off_a_copy(writeable):
+    stored = np.full((20, 20, 20), 20, np.int16)
+    stored[5:15, 5:15, 5:15] = 1074
+    stored.flags.writeable = writeable
+    geometry = Geometry(shape=stored.shape, spacing_mm=(5.0, 2.0, 3.0))
+    scan, source = adopt_array(stored, geometry)
+    assert (stored.max(), scan.array.max()) == (1074, 50)
+    assert source.notes == ("stored as HU + 1024, which was taken off",)

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import InputError
+from app.errors import InputError, OutputError
 from app.imaging.geometry import Box
 from app.imaging.io import read_scan
 from app.imaging.orientation import as_lps
@@ -64,3 +64,15 @@ def test_another_file_of_that_name_is_never_overwritten(tmp_path, text):
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(InputError, match="move the file away"):
         BoxTable(tmp_path / "boxes.json")
+
+
+def test_a_box_can_be_removed_and_one_that_could_not_be_written_is_not_kept(tmp_path):
+    _, source = scan_of(tmp_path / "x.nii", "LPS")
+    table = BoxTable(tmp_path / "later" / "boxes.json")
+    with pytest.raises(OutputError):
+        table.put("a", None, source)
+    (tmp_path / "later").mkdir()
+    for name in ("b", "c"):
+        table.put(name, None, source)
+    table.remove("b")
+    assert json.loads(table.path.read_text()) == {"c": None}

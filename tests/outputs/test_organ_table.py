@@ -1,13 +1,18 @@
 import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.errors import InputError
+from app.errors import InputError, OutputError
 from app.imaging.geometry import Geometry
 from app.imaging.organ_statistics import measure_statistics
 from app.outputs.organ_table import OrganTable
 
+ROOT = Path(__file__).resolve().parents[2]
 GEOMETRY = Geometry(shape=(4, 5, 6), spacing_mm=(5.0, 2.0, 3.0))
 LIVER, AORTA = 1, 5
 
@@ -69,3 +74,55 @@ def test_another_table_of_that_name_is_never_overwritten(tmp_path):
     with pytest.raises(InputError, match=r"organs\.csv: columns \['patient', 'liver'\]"):
         OrganTable(path)
     assert path.read_text() == "patient,liver\n1,2\n"
+
+
+def test_a_name_that_is_no_text_is_written_out_and_found_again(tmp_path):
+    path, name = tmp_path / "organs.csv", os.fsdecode(b"\xff\xc3\xa9")
+    OrganTable(path).put(name, measured())
+    OrganTable(path).put("a", measured())
+    OrganTable(path).put(name, measured()[:1])
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert [row["case"] for row in rows] == ["\\udcff\u00e9", *13 * ["a"]]
+    assert name in OrganTable(path)
+
+
+def test_the_table_is_utf8_whatever_the_locale(tmp_path):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from app.imaging.organ_statistics import OrganStatistics\n"
+        "from app.outputs.organ_table import OrganTable\n"
+        "organ = OrganStatistics(value=1, organ='liver', num_voxels=0, volume_ml=0.0,\n"
+        "    mean_hu=None, sd_hu=None, extent_mm=None, edges=())\n"
+        "OrganTable(Path(sys.argv[1])).put('\\u00e9', [organ])\n"
+    )
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    path = tmp_path / "organs.csv"
+    subprocess.run(
+        [sys.executable, "-c", program, str(path)], cwd=ROOT, env=os.environ | plain, check=True
+    )
+    assert "\u00e9,liver" in path.read_text(encoding="utf-8")
+
+
+def test_rows_that_could_not_be_written_are_not_kept(tmp_path):
+    table = OrganTable(tmp_path / "later" / "organs.csv")
+    with pytest.raises(OutputError):
+        table.put("a", measured())
+    (tmp_path / "later").mkdir()
+    table.put("b", measured())
+    assert {case for case, _ in rows_of(table.path)} == {"b"}
+
+
+def test_rows_of_a_case_can_be_removed(tmp_path):
+    table = OrganTable(tmp_path / "organs.csv")
+    table.put("a", measured())
+    table.put("b", measured())
+    table.remove("a")
+    table.remove("c")
+    assert {case for case, _ in rows_of(table.path)} == {"b"}
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "organs.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="move the file away"):
+        OrganTable(tmp_path / "organs.csv")

@@ -1,4 +1,6 @@
-"""A small report of three cases, as predict would write it."""
+"""A small report of three cases, as predict would write it, and a browser to open it in."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +11,30 @@ from app.report.writer import ReportWriter
 SPACING_MM = (4.0, 2.5, 3.0)
 SHAPE = (20, 30, 26)
 LIVER, SPLEEN = 1, 3
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+# WebGL 2 on the processor, and no word to the network.
+OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --use-gl=angle --use-angle=swiftshader "
+    "--enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PATIENCE_MS = 240_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Give a headless Chromium; skip the test where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium (or your system's way)")
+    with sync_api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS
+        )
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +75,6 @@ def report_folder(tmp_path_factory, anatomy):
                 "flags": 2 * [{"code": "cut_by_box"}] if warnings else [],
             }
             report.add(entry, scans / f"{stem}.nii.gz", folder / f"{stem}.nii.gz")
-        report.add_failed({"name": "c", "status": "failed", "error": "c.nii.gz: cut <short>"})
+        report.add_undrawn({"name": "c", "status": "failed", "error": "c.nii.gz: cut <short>"})
         report.write({})
     return folder

@@ -60,10 +60,23 @@ def test_warnings_stand_below_the_legend_and_inside_the_picture():
 def test_legend_has_the_color_of_every_organ():
     scan, labels = volumes((41, 48, 36), (5.0, 2.0, 3.0))
     picture = draw_picture(
-        scan, labels, viewing_copy(scan, labels), {"liver": 1234.5}, title="a case"
+        scan,
+        labels,
+        viewing_copy(scan, labels),
+        {organ.name: 1234.5 for organ in ORGANS},
+        title="a case",
     )
     assert picture.width <= 1520
     assert picture.height <= 1130
     pixels = np.asarray(picture)[:, -LEGEND_PIXELS - 30 :].reshape(-1, 3)
     drawn = {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
     assert {organ.color for organ in ORGANS} <= drawn
+
+
+def test_legend_leaves_out_organs_that_nobody_asked_for():
+    scan, labels = volumes((41, 48, 36), (5.0, 2.0, 3.0))
+    asked_for = {"liver": 12.0, "spleen": 0.0}
+    picture = draw_picture(scan, labels, viewing_copy(scan, labels), asked_for, title="a case")
+    pixels = np.asarray(picture)[:, -LEGEND_PIXELS - 30 :].reshape(-1, 3)
+    found = [organ.name for organ in ORGANS if (pixels == organ.color).all(axis=1).any()]
+    assert found == ["liver", "spleen"]

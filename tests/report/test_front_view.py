@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from app.labels import ORGANS
 from app.report.front_view import front_view
@@ -48,3 +49,10 @@ def test_an_organ_one_voxel_thin_does_not_vanish():
     labels = np.zeros(SHAPE, np.uint8)
     labels[10:20, 20:21, 20:21] = ADRENAL
     assert (rendered(labels)[..., 3] > 0).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 30, 30), (30, 1, 30), (30, 30, 1), (1, 1, 1), (2, 2, 2)])
+def test_a_label_map_one_voxel_thin_is_drawn(shape):
+    labels = np.full(shape, LIVER, np.uint8)
+    image = front_view(labels, (2.0, 2.0, 2.0), pixels_per_mm=0.5)
+    assert (image[..., 3] > 0).any()

@@ -3,36 +3,12 @@
 import base64
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: apt-get install chromium (or your system's way)"
-)
-
-# WebGL 2 on the processor, and no word to the network.
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --use-gl=angle --use-angle=swiftshader "
-    "--enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 PATIENCE_MS = 240_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
