@@ -18,8 +18,7 @@ from app.imaging.io import ScanHeader, Source
 from app.imaging.layout import grid_from_xyz, spacing_notes
 from app.imaging.orientation import from_lps, to_lps
 from app.imaging.volume import Volume
-from app.imaging.voxels import _Oddities as Oddities
-from app.imaging.voxels import to_int16
+from app.imaging.voxels import Oddities, to_int16
 
 _NAME = Path("image in memory")
 

@@ -106,7 +106,7 @@ class Inflated:
 
 
 @dataclass(slots=True)
-class _Oddities:
+class Oddities:
     """Voxels whose numbers could not be kept."""
 
     num_not_finite: int = 0
@@ -232,12 +232,12 @@ def _pass_over(stream: Stream, num_bytes: int, path: Path) -> None:
         num_bytes -= len(passed)
 
 
-def _fill(flat: npt.NDArray[np.int16], layout: Layout, stream: Stream) -> _Oddities:
+def _fill(flat: npt.NDArray[np.int16], layout: Layout, stream: Stream) -> Oddities:
     """Read voxel after voxel into a flat array."""
     width = layout.dtype.itemsize
     is_int16 = layout.dtype.newbyteorder("=") == np.int16
     as_stored = is_int16 and (layout.slope, layout.intercept) == (1, 0)
-    oddities = _Oddities()
+    oddities = Oddities()
     filled, rest = 0, b""
     while filled < flat.size:
         wanted = min(_CHUNK_BYTES, (flat.size - filled) * width - len(rest))
