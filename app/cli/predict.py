@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="leave alone what an earlier run of the same choices has finished, by its "
-        "run.json and checksums",
+        help="leave alone what an earlier run of the same version, weights and choices has "
+        "finished, by its run.json and checksums",
     )
     add_extra_arguments(parser)
     add_weights_argument(parser)

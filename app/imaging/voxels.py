@@ -113,6 +113,7 @@ class Oddities:
     num_clipped: int = 0
 
     def notes(self) -> tuple[str, ...]:
+        """Tell of them in sentences; none without any."""
         found = []
         if self.num_not_finite:
             found.append(f"{self.num_not_finite} voxels hold no number (NaN or infinite)")
