@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -194,6 +195,8 @@ class Extras:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    continue  # so it was never written
                 raise OutputError(
                     f"{path}: of an earlier run, cannot be removed ({error.strerror}); "
                     "move it away and run again"
@@ -207,7 +210,7 @@ class Extras:
 
     def files_beside(self, case: "Case") -> list[Path]:
         """List what there is of a case beside its label map."""
-        return [path for path in self._beside(case) if path.is_file()]
+        return [path for path in self._beside(case) if _is_there(path)]
 
     def _beside(self, case: "Case") -> list[Path]:
         """Name the files that a case may have beside its label map."""
@@ -295,3 +298,11 @@ def _flags_of(report: "CaseReport") -> dict[str, list[str]]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file is there; none is whose name is too long for the system."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
