@@ -40,9 +40,9 @@ setup: $(BIN)/.dev ## Make .venv with all that working on the code needs (torch 
 run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are none) into outputs/
 	@mkdir -p inputs outputs; scans=inputs; code=0; \
 	if [ -z "$$(ls inputs)" ]; then \
-	    echo "No scans in inputs/: making a phantom"; scans=demo; \
-	    [ -e demo/phantom_0000.nii.gz ] || { mkdir -p demo/labels && $(APP) synthesize $(PHANTOM) \
-	        --output demo/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
+	    echo "No scans in inputs/: making a phantom"; scans=demo/scans; \
+	    [ -e demo/scans/phantom_0000.nii.gz ] || { mkdir -p demo/scans demo/labels && $(APP) synthesize $(PHANTOM) \
+	        --output demo/scans/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
 	fi; \
 	$(APP) predict --input $$scans --output outputs || code=$$?; \
 	[ $$code -gt 1 ] || $(APP) preview --input $$scans --output outputs; exit $$code
