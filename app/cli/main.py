@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from app import __version__
+from app.cli.console import guarded_streams
 from app.errors import CascadeError
 
 COMMANDS = (
@@ -32,6 +33,7 @@ COMMANDS = (
 """Commands, each in the module of its name, in the order of the help text."""
 
 EXIT_USAGE = 2
+EXIT_UNTOLD = 3
 
 WELCOME = """\
 Finds 13 abdominal organs in CT scans, on a plain computer. Not for clinical use.
@@ -59,8 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 all good, 1 some case failed, 2 wrong use.
+        Exit code: 0 all good, 1 some case failed, 2 wrong use, 3 all good, but standard
+        output could not be written (a full disk; a reader that went away is none).
     """
+    with guarded_streams() as console:
+        code = _run(arguments)
+    return EXIT_UNTOLD if code == 0 and console.is_lost else code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:

@@ -7,7 +7,8 @@ run.json tells for each scan how it went: seconds, memory, organ volumes, warnin
 labels.json names the values, labels.ctbl is a color table for 3D Slicer.
 A scan that cannot be segmented is reported and the others go on.
 
-Exit code: 0 all good, 1 some scan failed, 2 wrong use. Not for clinical use.
+Exit code: 0 all good, 1 some scan failed, 2 wrong use, 3 all good, but standard output
+could not be written. Not for clinical use.
 """
 
 import argparse
