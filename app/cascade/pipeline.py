@@ -46,6 +46,7 @@ def segment_scan(
     organs: Collection[int] | None = None,
     statistics: bool = False,
     confidence_path: Path | None = None,
+    before_replaced: Callable[[], None] | None = None,
     on_replaced: Callable[[], None] | None = None,
 ) -> CaseReport:
     """Segment the abdominal organs of one CT scan.
@@ -64,6 +65,9 @@ def segment_scan(
         Whether to measure the HU of each organ, too.
     confidence_path : Path, optional
         Where an image of how sure the network is goes, if one is wanted.
+    before_replaced : callable, optional
+        Called when the label map is complete and before anything is written; what it
+        raises is raised on, and an earlier label map stays.
     on_replaced : callable, optional
         Called as soon as the label map is in place, and before anything else is written.
 
@@ -80,6 +84,8 @@ def segment_scan(
     del scan  # makes room for the label map
     label_map = label_scan(scores, source, report, organs=organs, scan=measured_scan)  # restore
     del measured_scan
+    if before_replaced is not None:
+        before_replaced()
     with report.step("write"):
         write_label_map(label_map, source, label_path)
     if on_replaced is not None:

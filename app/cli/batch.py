@@ -26,6 +26,7 @@ from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
 from app.cli.record import (
     RECORD_NAME,
+    content_sha256,
     ended_by_signals,
     finished_cases,
     remove_partial_files,
@@ -274,6 +275,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
         entry["input_state"] = state_of(case.scan_path)
         if extras.boxes is not None:
             report, source = locate_scan(case.scan_path, cascade)
+            _check_unchanged(case, entry)
             extras.boxes.put(case.name, report.box, source)
             paths = [extras.boxes.path]
         else:
@@ -284,9 +286,9 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
                 organs=extras.organs,
                 statistics=extras.table is not None,
                 confidence_path=extras.confidence_path(case),
+                before_replaced=partial(_check_unchanged, case, entry),
                 on_replaced=partial(_forget, case, extras),
             )
-            _check_unchanged(case, extras, entry["input_state"])
             hand_over(case.label_path)
             entry["output"] = case.label_path.name
             entry["output_sha256"] = sha256_of(case.label_path)
@@ -318,14 +320,19 @@ def _hand_over_all(paths: Iterable[Path]) -> None:
         hand_over(path)
 
 
-def _check_unchanged(case: Case, extras: Extras, state_before: dict[str, int]) -> None:
-    """Take a label map back whose scan changed while it was worked on."""
-    if state_of(case.scan_path) != state_before:
-        case.label_path.unlink(missing_ok=True)
-        _forget(case, extras)
+def _check_unchanged(case: Case, entry: dict[str, Any]) -> None:
+    """Fail a scan that changed or went away while it was worked on; note what it holds."""
+    try:
+        sha256 = content_sha256(case.scan_path)
+        changed = state_of(case.scan_path) != entry["input_state"]
+    except (CascadeError, OSError):
+        changed = True
+    if changed:
         raise UnreadableScanError(
-            f"{case.scan_path}: changed while it was being read; run again when it is complete"
+            f"{case.scan_path}: changed while it was being read, or was removed; run again when "
+            "it is complete"
         )
+    entry["input_sha256"] = sha256
 
 
 def _figures(report: CaseReport) -> dict[str, Any]:

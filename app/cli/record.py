@@ -1,5 +1,6 @@
 """The record of a batch: written whole, read again to resume, closed when a signal ends it."""
 
+import hashlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any
 from app.cli.cases import Case
 from app.cli.extras import CONFIDENCE_NAME
 from app.config import LOCATE, SEGMENT
-from app.errors import InputError, OutputError, UsageError
+from app.errors import InputError, OutputError, UnreadableScanError, UsageError
 from app.imaging.io import atomic_path, peek
 from app.manifest import CHECKPOINT_NAME, MANIFEST_NAME, Manifest, sha256_of
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
 
+_PIECE_BYTES = 1 << 20
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,18 +38,60 @@ def state_of(scan_path: Path) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Number of files, their size in bytes and the time of the last change, in ns.
+        Number of files, their size in bytes, and in ns the last time that any content
+        was modified and that any file was changed in whatever way. The second one, unlike
+        the first, cannot be set back by who writes a file.
+
+    Raises
+    ------
+    UnreadableScanError
+        If a file is not there.
     """
     try:
-        files = peek(scan_path).files
-    except InputError:  # what cannot be read cannot be finished, and says so when it is tried
-        files = (scan_path,)
-    stats = [file.stat() for file in files]
+        stats = [file.stat() for file in _files_of(scan_path)]
+    except OSError as error:
+        raise UnreadableScanError(
+            f"{scan_path}: cannot be read ({error.strerror}); copy it again"
+        ) from error
     return {
         "files": len(stats),
         "bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max(stat.st_mtime_ns for stat in stats),
+        "changed_ns": max(stat.st_ctime_ns for stat in stats),
     }
+
+
+def content_sha256(scan_path: Path) -> str:
+    """Give the SHA-256 of all that a scan is read from, in hexadecimal.
+
+    Parameters
+    ----------
+    scan_path : Path
+        As for :func:`state_of`.
+
+    Returns
+    -------
+    str
+        Of the file; of several, of their bytes one file after the other, by name.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(_files_of(scan_path)):
+        with file.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _files_of(scan_path: Path) -> tuple[Path, ...]:
+    try:
+        return peek(scan_path).files
+    except InputError:  # what cannot be read cannot be finished, and says so when it is tried
+        return (scan_path,)
 
 
 def weights_used(weights: Path) -> dict[str, dict[str, str | None]]:
@@ -80,8 +124,8 @@ def finished_cases(
     """Find the cases that an earlier run has finished.
 
     A case is finished if it was recorded as such in a run of the same program, weights,
-    number format and choices, its scan has not changed since, and its label map is to
-    the byte what was recorded.
+    number format and choices, and its scan and its label map are to the byte what was
+    recorded. A scan is read for that only if size or times of its files are others.
 
     Parameters
     ----------
@@ -191,7 +235,18 @@ def _is_finished(case: Case, entries: dict[str, dict[str, Any]]) -> bool:
     entry = entries.get(case.name, {})
     return (
         entry.get("status") == "ok"
-        and entry.get("input_state") == state_of(case.scan_path)
         and case.label_path.is_file()
         and entry.get("output_sha256") == sha256_of(case.label_path)
+        and _is_unchanged(case.scan_path, entry)
     )
+
+
+def _is_unchanged(scan_path: Path, entry: dict[str, Any]) -> bool:
+    """Tell whether a scan holds what it held when it was segmented."""
+    try:
+        return entry.get("input_sha256") is not None and (
+            entry.get("input_state") == state_of(scan_path)
+            or entry["input_sha256"] == content_sha256(scan_path)
+        )
+    except (InputError, OSError):  # which the scan will fail with when it is tried
+        return False

@@ -174,28 +174,6 @@ def test_state_of_a_series_follows_all_its_files_and_no_other(tmp_path):
     assert state_of(first)["files"] == 3
 
 
-def test_scan_that_changes_while_it_is_read_has_no_label_map(
-    scans, tmp_path, stand_in_weights, monkeypatch
-):
-    from app.cli import batch
-
-    segment_scan = batch.segment_scan
-
-    def growing(scan_path, label_path, cascade, **options):
-        report = segment_scan(scan_path, label_path, cascade, **options)
-        if scan_path.name.startswith("b"):
-            with scan_path.open("ab") as stream:
-                stream.write(b"more")
-        return report
-
-    monkeypatch.setattr(batch, "segment_scan", growing)
-    assert main(arguments(scans, tmp_path / "labels", stand_in_weights)) == 1
-    cases = record_of(tmp_path / "labels")["cases"]
-    assert [case["status"] for case in cases] == ["ok", "failed", "ok"]
-    assert "changed while it was being read" in cases[1]["error"]
-    assert not (tmp_path / "labels" / "b.nii.gz").exists()
-
-
 def test_output_folder_that_vanishes_fails_the_cases_and_nothing_else(
     scans, tmp_path, stand_in_weights, monkeypatch, capsys
 ):
@@ -322,21 +300,3 @@ def test_signal_leaves_the_page_of_what_was_finished(scans, tmp_path, stand_in_w
     assert page.rstrip().endswith("</html>")
     assert (output / "a.png").exists()
     assert not list(output.glob(".partial*"))
-
-
-def test_scan_that_changes_while_it_is_read_leaves_no_confidence(
-    scans, tmp_path, stand_in_weights, monkeypatch
-):
-    from app.cli import batch
-
-    segment_scan = batch.segment_scan
-
-    def growing(scan_path, label_path, cascade, **options):
-        report = segment_scan(scan_path, label_path, cascade, **options)
-        later(scan_path)
-        return report
-
-    monkeypatch.setattr(batch, "segment_scan", growing)
-    output = tmp_path / "labels"
-    assert main(arguments(scans / "a_0000.nii.gz", output, stand_in_weights, "--confidence")) == 1
-    assert not list(output.rglob("*.nii.gz"))
