@@ -1,5 +1,6 @@
 """DICOM Segmentation objects: organs with SNOMED CT codes that refer to the series they lie on."""
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+from pydicom.valuerep import DA, TM
 
 from app import __version__
 from app.errors import InputError, UnreadableScanError, UnsupportedScanError
@@ -20,6 +23,7 @@ from app.imaging.io import atomic_path
 from app.imaging.label_maps import LabelMap, grid_difference
 from app.imaging.orientation import from_lps, nearest_orientation, turn_geometry
 from app.labels import ORGANS, Organ
+from app.manifest import sha256_of
 from app.terminology import ANATOMICAL_STRUCTURE, SCHEME, TERMS, Code
 
 logger = logging.getLogger(__name__)
@@ -28,6 +32,9 @@ SUFFIX = ".seg.dcm"
 NAME = "abdomen-cascade"
 
 _SERIES_NUMBER = 300
+_UNNAMED = "2.25.0"  # until all else is known
+# Anonymized series may lack every date, and a segmentation must have one.
+_NO_DATE, _MIDNIGHT = "19000101", "000000"
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
 
 
@@ -113,7 +120,9 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
     """Write a label map as a DICOM Segmentation of the series it was made from.
 
     All organs are described, and the number of a segment is its organ's label
-    value; one that was not found has no frames.
+    value; one that was not found has no frames. The same label map and series give
+    the same bytes: UIDs are made from all that is written, and the date of the
+    content is that of the first slice.
 
     Parameters
     ----------
@@ -149,18 +158,21 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
         ) from error
     with atomic_path(path) as partial:
         segmentation.save_as(partial)
+        _name_by_content(segmentation, sha256_of(partial))
+        segmentation.save_as(partial)
 
 
 def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segmentation:
-    return hd.seg.Segmentation(
+    date, time = _content_date(series[0])
+    segmentation = hd.seg.Segmentation(
         source_images=series,
         pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(organ) for organ in ORGANS],
-        series_instance_uid=hd.UID(),
+        series_instance_uid=_UNNAMED,
         series_number=_SERIES_NUMBER,
         series_description="Abdominal organs (research only)",
-        sop_instance_uid=hd.UID(),
+        sop_instance_uid=_UNNAMED,
         instance_number=1,
         manufacturer=NAME,
         manufacturer_model_name=NAME,
@@ -168,7 +180,45 @@ def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segme
         device_serial_number=__version__,
         content_label="ORGANS",
         content_description="Abdominal organs found by a network; research only",
+        content_date=date,
+        content_time=time,
     )
+    # All optional, and others each time.
+    del segmentation.InstanceCreationDate, segmentation.InstanceCreationTime
+    del segmentation.ContributingEquipmentSequence[-1].ContributionDateTime  # of highdicom itself
+    _name_dimensions(segmentation, _UNNAMED)
+    return segmentation
+
+
+def _name_by_content(segmentation: hd.seg.Segmentation, sha256: str) -> None:
+    """Give UIDs that follow from what is written: another content, another object."""
+    _name_dimensions(segmentation, generate_uid(entropy_srcs=[sha256, "dimensions"]))
+    instance = generate_uid(entropy_srcs=[sha256, "instance"])
+    segmentation.SeriesInstanceUID = generate_uid(entropy_srcs=[sha256, "series"])
+    segmentation.SOPInstanceUID = instance
+    segmentation.file_meta.MediaStorageSOPInstanceUID = instance
+
+
+def _name_dimensions(segmentation: hd.seg.Segmentation, uid: str) -> None:
+    """Name the one organization of dimensions that the frames have."""
+    for item in (
+        *segmentation.DimensionOrganizationSequence,
+        *segmentation.DimensionIndexSequence,
+    ):
+        item.DimensionOrganizationUID = uid
+
+
+def _content_date(header: Dataset) -> tuple[str, str]:
+    """Give the date and time of a slice's content, from the closest element that tells one."""
+    for event in ("Content", "Acquisition", "Series", "Study"):
+        date, time = (str(header.get(f"{event}{kind}") or "") for kind in ("Date", "Time"))
+        # Both give None for nothing.
+        with contextlib.suppress(ValueError, AttributeError):
+            day = DA(date).strftime("%Y%m%d")
+            with contextlib.suppress(ValueError, AttributeError):
+                return day, TM(time).strftime("%H%M%S")
+            return day, _MIDNIGHT
+    return _NO_DATE, _MIDNIGHT
 
 
 def _description(organ: Organ) -> SegmentDescription:

@@ -1,15 +1,20 @@
 """The same scan gives the same bytes, with the networks that ship."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from dicom_series import write_series
 
 from app.cli.main import main
 from app.synthesis.phantom import make_phantom
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "weights"
 SPACING_MM = (6.0, 4.5, 5.0)
 
 
@@ -50,3 +55,28 @@ def test_threads_company_and_order_change_no_byte(scans, tmp_path, precision):
 def test_compressed_label_map_holds_no_time(scans, tmp_path):
     found = label_maps(scans / "a_0000.nii.gz", tmp_path / "labels", "auto", threads=1)
     assert found["a"][4:8] == b"\0\0\0\0"  # the time in a gzip header
+
+
+def test_all_that_is_written_is_the_same_in_another_process(tmp_path, body, stand_in_weights):
+    hu, _, spacing_mm = body
+    write_series(tmp_path / "scans" / "x", hu, spacing_mm=spacing_mm)
+    outputs = [tmp_path / "one", tmp_path / "other"]
+    for output, seed in zip(outputs, ("1", "2"), strict=True):
+        command = [sys.executable, "-m", "app", "predict", "--input", tmp_path / "scans"]
+        command += ["--output", output, "--weights", stand_in_weights, "--threads", "1"]
+        command += ["--preview", "--statistics", "--confidence", "--formats", "seg.nrrd,dicom-seg"]
+        # Whatever goes by the order of a set would come out otherwise.
+        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed})
+    told_times = {"run.json", "report.html"}
+    names = {
+        path.relative_to(outputs[0]).as_posix()
+        for path in outputs[0].rglob("*")
+        if path.is_file() and path.name not in told_times
+    }
+    assert names == {
+        "x.nii.gz", "x.seg.nrrd", "x.seg.dcm", "x.png", "organs.csv", "labels.json",
+        "labels.ctbl", "confidence/x.nii.gz",
+    }  # fmt: skip
+    assert not [
+        name for name in names if len({(output / name).read_bytes() for output in outputs}) != 1
+    ]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_series import write_series
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
+from pydicom.config import IGNORE
 from pydicom.sr.codedict import codes
 
 from app.cascade.memory import MIB, OUTPUTS_BYTES
@@ -202,6 +203,53 @@ def test_real_scan_as_a_series_gives_a_valid_segmentation_equal_to_its_labels(tm
     found = frames_on(files, tmp_path / "x.seg.dcm")
     assert np.unique(found).size == 10  # nine organs cross these slices
     assert np.array_equal(found, sitk.GetArrayFromImage(labels))
+
+
+def test_same_label_map_and_series_give_the_same_bytes(tmp_path, series):
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, read_series(series), tmp_path / "a.seg.dcm")
+    write_dicom_seg(label_map, read_series(reversed(series)), tmp_path / "b.seg.dcm")
+    assert (tmp_path / "a.seg.dcm").read_bytes() == (tmp_path / "b.seg.dcm").read_bytes()
+    assert errors_in(tmp_path / "a.seg.dcm") == []
+    found = dcmread(tmp_path / "a.seg.dcm")
+    assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+    assert (found.ContentDate, found.ContentTime) == ("20200102", "101112")  # of the series
+    assert "InstanceCreationDate" not in found
+
+
+def test_another_content_is_another_object(tmp_path, series):
+    array = labels()
+    found = []
+    for patient in ("Phantom^One", "Phantom^Two"):
+        for value in (0, LIVER):
+            array[0, 0, 0] = value
+            headers = read_series(series)
+            for header in headers:
+                header.PatientName = patient
+            label_map = label_map_of(series, array, tmp_path / "labels.nii.gz")
+            write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm")
+            found.append(dcmread(tmp_path / "x.seg.dcm"))
+    assert len({one.SOPInstanceUID for one in found}) == 4
+    assert len({one.SeriesInstanceUID for one in found}) == 4
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        ({"ContentDate": "", "AcquisitionDate": "20210304", "AcquisitionTime": "10"}, "20210304"),
+        ({"ContentDate": "nonsense", "StudyDate": "2021.03.04"}, "20210304"),
+        ({"ContentDate": "", "StudyDate": ""}, "19000101"),
+    ],
+)
+def test_date_is_that_of_the_series_as_far_as_it_has_one(tmp_path, series, dates, expected):
+    headers = read_series(series)
+    for header in headers:
+        for name, value in dates.items():
+            vr = "TM" if "Time" in name else "DA"
+            header[name] = DataElement(name, vr, value, validation_mode=IGNORE)
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm")
+    assert dcmread(tmp_path / "x.seg.dcm").ContentDate == expected
 
 
 GROWTH_OF_A_SEGMENTATION = """
