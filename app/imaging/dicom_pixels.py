@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
 from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging.dicom_frames import find_frames, read_frame
 
 DECODER = Path(__file__).with_name("dicom_decoder.py")
 
@@ -137,7 +138,8 @@ def read_pixels(
                         f"{path}: pixels in {name!a} are not read; export the series uncompressed"
                     )
     finally:
-        _pixel_data.cache_clear()  # a file may be another by the next time
+        for remembered in (_pixel_data, _frames):
+            remembered.cache_clear()  # a file may be another by the next time
 
 
 def _native(path: Path, frame: int, pixels: PixelFormat) -> npt.NDArray[np.generic]:
@@ -196,6 +198,9 @@ def _pixel_data(path: Path) -> _Place:
         start = file.tell()
         left = path.stat().st_size - start
     return _Place(start, min(num_bytes, left), num_bytes == _UNDEFINED_LENGTH)
+
+
+_frames = lru_cache(maxsize=1)(find_frames)  # the last file's, for its next frame
 
 
 @contextmanager
@@ -314,8 +319,9 @@ def _wrap(path: Path, frame: int, pixels: PixelFormat) -> bytes:
     _check_not_more(path, place.num_bytes, 2 * pixels.num_frames * pixels.frame_bytes)
     try:
         with path.open("rb") as file:
-            file.seek(place.start)
-            stream = encapsulate([get_frame(file, frame, number_of_frames=pixels.num_frames)])
+            begin, end = _frames(path, place.start, pixels.num_frames)[frame]
+            _check_not_more(path, end - begin, 2 * pixels.frame_bytes)
+            stream = encapsulate([read_frame(file, path, (begin, end))])
     except DAMAGE as error:
         raise UnreadableScanError(
             f"{path}: its compressed pixels are damaged; copy or export it again"
