@@ -250,6 +250,7 @@ def series_of(path: Path) -> Series:
     if not path.is_dir():
         found = [one for one in found if any(image.path == path for image in one.images)]
     if not found:
+        _tell_damage(path)
         raise UnreadableScanError(f"{path}: no readable DICOM image; copy or export it again")
     scans = [one for one in found if one.reason_against is None]
     if not scans:
@@ -261,6 +262,15 @@ def series_of(path: Path) -> Series:
             "give one file of the one that is meant"
         )
     return scans[0]
+
+
+def _tell_damage(path: Path) -> None:
+    """Raise what is wrong with the first of files none of which can be read."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in files:
+        if not file.name.startswith(".") and is_dicom(file):
+            _read_image(file)
+            return
 
 
 def stack_slices(series: Series) -> Stack:

@@ -8,6 +8,7 @@ argument is an empty folder, where a slice lies only while it is decoded.
 """
 
 import contextlib
+import os
 import resource
 import struct
 import sys
@@ -19,11 +20,15 @@ import SimpleITK as sitk
 _SIZES = struct.Struct("<QQ")
 # Many times what a slice takes: a stream that asks for more is meant to harm.
 _MEMORY_BYTES = 4 << 30
+# What libjpeg says where it goes on with gray for what is missing.
+_DAMAGE = (b"Corrupt JPEG data", b"Premature end of JPEG file")
+_STANDARD_ERROR = 2
 
 
 def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
     """Decode until there are no more requests."""
     path = folder / "slice.dcm"
+    complaints = _catch_complaints()
     while sizes := requests.read(_SIZES.size):
         num_packed, num_bytes = _SIZES.unpack(sizes)
         try:
@@ -31,8 +36,26 @@ def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
             decoded = decode(path, num_bytes)
         finally:
             path.unlink(missing_ok=True)
+        told = _told(complaints)
+        if any(words in told for words in _DAMAGE):
+            sys.exit(1)
         answers.write(decoded)
         answers.flush()
+
+
+def _catch_complaints() -> int:
+    """Keep what native code prints as an error, as far as a pipe holds it; give the pipe."""
+    reader, writer = os.pipe()
+    for descriptor in (reader, writer):
+        os.set_blocking(descriptor, False)
+    os.dup2(writer, _STANDARD_ERROR)
+    return reader
+
+
+def _told(complaints: int) -> bytes:
+    with contextlib.suppress(BlockingIOError):  # nothing
+        return os.read(complaints, 1 << 16)
+    return b""
 
 
 def decode(path: Path, num_bytes: int) -> bytes:

@@ -115,20 +115,39 @@ def test_lossless_jpeg_is_decoded(tmp_path):
     assert np.array_equal(read_scan(tmp_path / "ct")[0].array, hu()[:1])
 
 
-def test_lossy_jpeg_is_decoded(tmp_path):
-    y, x = np.mgrid[:36, :40]
-    shown = (3 * y + 2 * x + 20).astype(np.uint8)
+def jpeg_of(shown):
     packed = io.BytesIO()
     Image.fromarray(shown).save(packed, "JPEG", quality=95)
+    return packed.getvalue()
+
+
+def save_jpeg(folder, stream):
+    """Write a lossy JPEG of 8 bits as a series of one slice, HU being 100 less."""
     dataset = slice_dataset(hu()[0], (0, 0, 0), SPACING_MM, RescaleIntercept=-100)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-    dataset.PixelData = encapsulate([packed.getvalue()])
+    dataset.PixelData = encapsulate([stream])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
-    save(tmp_path / "ct", [dataset])
+    save(folder, [dataset])
+
+
+def test_lossy_jpeg_is_decoded(tmp_path):
+    y, x = np.mgrid[:36, :40]
+    shown = (3 * y + 2 * x + 20).astype(np.uint8)
+    save_jpeg(tmp_path / "ct", jpeg_of(shown))
     (plane,) = read_scan(tmp_path / "ct")[0].array
     assert np.abs(plane - (shown.astype(int) - 100)).max() <= 4
+
+
+@pytest.mark.parametrize("damage", ["cut short, and ended", "a hole"])
+def test_jpeg_that_is_decoded_in_part_alone_is_refused(tmp_path, damage):
+    stream = jpeg_of(np.random.default_rng(4).integers(0, 255, (36, 40)).astype(np.uint8))
+    half = len(stream) // 2
+    rest = b"\xff\xd9" if damage.startswith("cut") else bytes(100) + stream[half + 100 :]
+    save_jpeg(tmp_path / "ct", stream[:half] + rest)
+    with pytest.raises(UnreadableScanError, match="cannot be decoded; copy the file again"):
+        read_scan(tmp_path / "ct")
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
@@ -396,11 +415,30 @@ def test_deflated_files_are_refused_before_they_are_inflated(tmp_path):
         dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     save(tmp_path / "ct", datasets)
     assert find_series(tmp_path / "ct") == []
-    with pytest.raises(UnreadableScanError, match="no readable DICOM"):
+    message = "IM0000: deflated DICOM is not read; export it with another transfer syntax"
+    with pytest.raises(UnreadableScanError, match=message):
         peek(tmp_path / "ct")
 
 
-@pytest.mark.parametrize("encoding", [uid.RLELossless, uid.JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.MPEG4HP41])
+def test_pixels_packed_in_an_unknown_way_are_refused(tmp_path, syntax):
+    datasets = series_datasets(hu(), SPACING_MM)
+    for dataset in datasets:
+        dataset.compress(uid.RLELossless, generate_instance_uid=False)
+        dataset.file_meta.TransferSyntaxUID = syntax
+    save(tmp_path / "ct", datasets)
+    with pytest.raises(UnsupportedScanError, match="not read; export the series uncompressed"):
+        read_scan(tmp_path / "ct")
+
+
+def test_damaged_header_of_an_inner_slice_leaves_a_hole(tmp_path):
+    paths = write_series(tmp_path / "ct", hu(), SPACING_MM)
+    paths[2].write_bytes(paths[2].read_bytes()[:150] + bytes(50))
+    with pytest.raises(UnsupportedScanError, match=r"1 slice\(s\) missing"):
+        peek(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("encoding", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless])
 def test_damaged_stream_never_brings_the_program_down(tmp_path, encoding):
     paths = write_series(tmp_path / "ct", hu(), SPACING_MM, compress=encoding)
     path = paths[0]
