@@ -265,6 +265,16 @@ def test_complex_voxels_are_refused(tmp_path):
         peek(tmp_path / "scan.nii")
 
 
+@pytest.mark.parametrize(
+    ("shape", "finding"),
+    [((5, 6), r"2 dimensions found, size \(5, 6\)"), ((5, 6, 4, 1, 3), "3 values per voxel found")],
+)
+def test_planes_and_vectors_are_refused(tmp_path, shape, finding):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), AFFINE_LPS), tmp_path / "scan.nii")
+    with pytest.raises(UnsupportedScanError, match=finding):
+        peek(tmp_path / "scan.nii")
+
+
 def test_compression_is_told_by_content_and_not_by_name(tmp_path):
     plain = save(tmp_path / "a.nii")
     (tmp_path / "b.nii.gz").write_bytes(plain.read_bytes())

@@ -168,6 +168,7 @@ def test_voxels_in_several_files_are_refused(tmp_path, suffix, value):
         ("nrrd", b"sizes: 5 6 4", b"sizes: 5 6 3000", "cut short"),
         ("nrrd", b"type: short", b"type: block", "voxel type"),
         ("nrrd", b"encoding: raw", b"encoding: bzip2", "save it as gzip"),
+        ("nrrd", b"encoding: raw", b"encoding: ascii", "save it as gzip"),
         ("nrrd", b"space: left-posterior-superior", b"space: scanner-xyz", "space"),
         ("nrrd", b"encoding: raw", b"encoding: raw\nline skip: 3", "line skip"),
         ("nrrd", b"encoding: raw", b"encoding: raw\nbyte skip: -7", "byte skip"),
