@@ -70,4 +70,6 @@ WORKDIR /workspace
 RUN python3 -m app info
 # Python ends a batch cleanly on this signal; as process 1 it would not see SIGTERM.
 STOPSIGNAL SIGINT
+# No USER: one that is fixed here could not write to an output folder that is mounted from outside.
+# predict.sh steps down to that folder's owner before any scan is read; --user is respected.
 ENTRYPOINT ["/bin/sh", "/workspace/predict.sh"]
