@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from app.outputs.boxes import BoxTable
     from app.outputs.organ_table import OrganTable
 
+logger = logging.getLogger(__name__)
+
 FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
 STATISTICS_NAME = "organs.csv"
 CONFIDENCE_NAME = "confidence"
+PAGE_NAME = "report.html"
 
 
 def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +116,9 @@ class Extras:
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
         if self.boxes is None:
             check_label_tables(self.output)
+        self._draws: bool = arguments.preview
         self._earlier: list[OrganTable | BoxTable] | None = None
+        self._shown: frozenset[str] | None = None
 
     @property
     def formats_beside(self) -> bool:
@@ -170,8 +176,9 @@ class Extras:
         To be called as soon as a new label map is in place, and not before: until
         then the earlier results belong together, and a case that fails loses none
         of them. From then on they are of a label map that is no more, and would
-        look current whatever happens next. Where results lie among the scans, files
-        are left alone: ``X.seg.nrrd`` may be a scan, too.
+        look current whatever happens next. So would the page of an earlier run that shows
+        the case. Where results lie among the scans, files of the case are left alone:
+        ``X.seg.nrrd`` may be a scan, too.
 
         Parameters
         ----------
@@ -188,19 +195,22 @@ class Extras:
         OutputError
             If something cannot be removed.
         """
+        from app.cli.cases import printable
+
         among_scans = self.output.resolve() == case.scan_path.parent.resolve()
         for path in self._beside(case):
-            if among_scans and path.parent == self.output:
-                continue
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                if error.errno == errno.ENAMETOOLONG:
-                    continue  # so it was never written
-                raise OutputError(
-                    f"{path}: of an earlier run, cannot be removed ({error.strerror}); "
-                    "move it away and run again"
-                ) from error
+            if not (among_scans and path.parent == self.output):
+                _remove(path)
+        if _written_out(case.name) in self._cases_on_earlier_page():
+            self._shown = frozenset()
+            _remove(self.output / PAGE_NAME)
+            if not self._draws:
+                logger.warning(
+                    "%s: of an earlier run, removed, as it showed %s as it was; "
+                    "python -m app preview draws another",
+                    self.output / PAGE_NAME,
+                    printable(case.name),
+                )
         changed = []
         for table in self._earlier_tables():
             if case.name in table:
@@ -219,6 +229,17 @@ class Extras:
             *(self.output / f"{case.name}{suffix}" for suffix in suffixes),
             self.output / CONFIDENCE_NAME / case.label_path.name,
         ]
+
+    def _cases_on_earlier_page(self) -> frozenset[str]:
+        """List what the page of an earlier run shows; nothing if it is of another program."""
+        if self._shown is None:
+            self._shown = frozenset()
+            if (self.output / PAGE_NAME).is_file():
+                from app.report.page import cases_on_page
+
+                with contextlib.suppress(OSError):
+                    self._shown = cases_on_page(self.output / PAGE_NAME)
+        return self._shown
 
     def _earlier_tables(self) -> "list[OrganTable | BoxTable]":
         """Open the tables of the output folder once; files of another program are left alone."""
@@ -294,6 +315,24 @@ def _flags_of(report: "CaseReport") -> dict[str, list[str]]:
         if flag.organ is not None:
             codes.setdefault(flag.organ, []).append(flag.code)
     return codes
+
+
+def _remove(path: Path) -> None:
+    """Remove what an earlier run left, if it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return  # so it was never written
+        raise OutputError(
+            f"{path}: of an earlier run, cannot be removed ({error.strerror}); "
+            "move it away and run again"
+        ) from error
+
+
+def _written_out(name: str) -> str:
+    """Write out bytes of a file's name that are no text, as the page does."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _names(text: str) -> list[str]:

@@ -3,9 +3,10 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -24,6 +25,8 @@ SHORT_NAMES = {
 """Column headings (HTML) for organs whose own name is long."""
 
 _CHUNK_BYTES = 3 << 18  # a multiple of 3, so that pieces of base64 can be joined
+
+_ROW = re.compile(r'<tbody data-case="\d+" data-status="\w+"><tr><td data-value="([^"]*)">')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,33 @@ def page_parts(record: dict[str, Any], cases: Sequence[PageCase]) -> Iterator[st
     if num_shown:
         yield f"<script>{viewer_program()}</script>\n"
     yield f"<script>{_asset('report.js')}</script>\n</body>\n</html>\n"
+
+
+def cases_on_page(path: Path) -> frozenset[str]:
+    """List the cases that a page of :func:`page_parts` shows.
+
+    Parameters
+    ----------
+    path : Path
+        Any HTML file.
+
+    Returns
+    -------
+    frozenset of str
+        Their names, bytes that are no text written out as the page has them; empty
+        for a page of another program.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="") as page:
+        table = ""
+        # The table comes first: of the voxels behind it nothing is read.
+        while "</table>" not in table and (piece := page.read(_CHUNK_BYTES)):
+            table += piece
+    return frozenset(unescape(name) for name in _ROW.findall(table.partition("</table>")[0]))
 
 
 def viewer_program() -> str:

@@ -19,6 +19,7 @@ from app.cli import extras
 from app.cli.main import main
 from app.errors import UsageError
 from app.outputs import formats
+from app.report.page import PageCase, page_parts
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ EVERYTHING = ("--formats", "seg.nrrd", "--statistics", "--confidence", "--previe
 
 def beside(folder):
     """Name all that belongs to the case and is no label map."""
-    names = ("a.seg.nrrd", "a.png", "confidence/a.nii.gz")
+    names = ("a.seg.nrrd", "a.png", "confidence/a.nii.gz", "report.html")
     found = {name for name in names if (folder / name).exists()}
     if ("a", "liver") in rows_of(folder / "organs.csv"):
         found.add("rows")
@@ -295,32 +296,41 @@ def beside(folder):
     return found
 
 
-def test_what_belongs_to_an_earlier_label_map_goes_with_it(scans, predict, tmp_path):
+def test_what_belongs_to_an_earlier_label_map_goes_with_it(scans, predict, tmp_path, capsys):
     labels = tmp_path / "labels"
+    everything = {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "report.html", "rows"}
     (labels / "another").mkdir(parents=True)
     (labels / "ab.png").write_bytes(b"of another case")
     assert predict(scans, "--boxes-only") == 0
     assert predict(scans, *EVERYTHING) == 0
-    assert beside(labels) == {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "rows"}
+    assert beside(labels) == everything
     # A case that fails before its label map is written loses nothing: all still belong together.
     before = (labels / "a.nii.gz").read_bytes()
     assert predict(scans, "--memory-limit", "64MiB") == 1
     assert (labels / "a.nii.gz").read_bytes() == before
-    assert beside(labels) == {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "rows"}
+    assert beside(labels) == everything
     # One that fails afterwards leaves none of what there was.
     assert predict(scans, "--formats", "dicom-seg") == 1
     assert (labels / "a.nii.gz").exists()
     assert beside(labels) == set()
+    assert "report.html: of an earlier run, removed, as it showed a " in capsys.readouterr().err
     assert (labels / "ab.png").exists()
 
 
-def test_a_table_of_another_program_is_left_alone(scans, predict, tmp_path):
+def test_tables_of_another_program_and_a_page_of_other_cases_are_left_alone(
+    scans, predict, tmp_path
+):
+    others = PageCase(entry={"name": "ab", "status": "ok"})
+    mine = {
+        "organs.csv": "my own table",
+        "boxes.json": "my own table",
+        "report.html": "".join(page_parts({}, [others])),
+    }
     (tmp_path / "labels").mkdir()
-    for name in ("organs.csv", "boxes.json"):
-        (tmp_path / "labels" / name).write_text("my own table")
+    for name, text in mine.items():
+        (tmp_path / "labels" / name).write_text(text)
     assert predict(scans) == 0
-    for name in ("organs.csv", "boxes.json"):
-        assert (tmp_path / "labels" / name).read_text() == "my own table"
+    assert {name: (tmp_path / "labels" / name).read_text() for name in mine} == mine
 
 
 def test_what_cannot_be_removed_fails_the_case(scans, predict, tmp_path):

@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 import SimpleITK as sitk
 
-from app.report.page import viewer_program
+from app.report.page import PageCase, cases_on_page, page_parts, viewer_program
 from app.report.writer import ReportWriter, center_of
 
 # Of dist/niivue.umd.js in @niivue/niivue 0.69.0, as the npm registry serves it.
@@ -45,6 +45,16 @@ def test_names_and_errors_cannot_break_the_page(report_folder):
     assert "b &amp; co" in page
     assert "cut &lt;short&gt;" in page
     assert [case["name"] for case in data_of(page)["cases"]] == ["b & co", "<i>a", "c"]
+
+
+def test_a_page_can_be_asked_which_cases_it_shows(tmp_path):
+    names = {"a", "b & <i>'c'", 'line\n"end"', "</table>", "\udcff"}
+    cases = [PageCase(entry={"name": name, "status": "failed"}) for name in sorted(names)]
+    page = tmp_path / "report.html"
+    page.write_text("".join(page_parts({}, cases)), "utf-8", "backslashreplace", newline="")
+    assert cases_on_page(page) == names - {"\udcff"} | {"\\udcff"}
+    page.write_text('<table><tr><td data-value="a">a</td></tr></table>')
+    assert cases_on_page(page) == frozenset()
 
 
 def test_table_tells_without_the_viewer_what_was_found(report_folder):
