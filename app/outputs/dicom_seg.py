@@ -2,18 +2,23 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+import numpy.typing as npt
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    generate_uid,
+)
 from pydicom.valuerep import DA, TM
 
 from app import __version__
@@ -35,7 +40,9 @@ _SERIES_NUMBER = 300
 _UNNAMED = "2.25.0"  # until all else is known
 # Anonymized series may lack every date, and a segmentation must have one.
 _NO_DATE, _MIDNIGHT = "19000101", "000000"
+_ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
+_NEEDED_OF_ENHANCED = ("SeriesInstanceUID", "PerFrameFunctionalGroupsSequence")
 
 
 def read_series(files: Iterable[Path]) -> list[Dataset]:
@@ -50,14 +57,15 @@ def read_series(files: Iterable[Path]) -> list[Dataset]:
     Returns
     -------
     list of Dataset
-        Without pixels, from the first slice to the last.
+        Without pixels: from the first slice to the last, or one enhanced (multi-frame)
+        image.
 
     Raises
     ------
     UnreadableScanError
         If there is no image.
     UnsupportedScanError
-        If there is more than one series.
+        If there is more than one series, or more than one image in an enhanced one.
     """
     paths = list(files)
     series = [header for path in paths if (header := _image_header(path)) is not None]
@@ -72,14 +80,12 @@ def read_series(files: Iterable[Path]) -> list[Dataset]:
             f"{paths[0].parent}: {len(found)} series found ({', '.join(found)}); "
             "name a folder that holds the one that was segmented"
         )
-    return in_order(series)
-
-
-def in_order(series: Iterable[Dataset]) -> list[Dataset]:
-    """Sort the slices of a series along the normal of its planes."""
-    slices = list(series)
-    normal = _normal(slices[0])
-    return sorted(slices, key=lambda header: float(np.dot(normal, header.ImagePositionPatient)))
+    if len(series) > 1 and any(map(_is_enhanced, series)):
+        raise UnsupportedScanError(
+            f"{paths[0].parent}: an enhanced series of {len(series)} files; a DICOM SEG is made of "
+            "one that is a single file, so put that one into a folder of its own"
+        )
+    return series if _is_enhanced(series[0]) else [series[index] for index in _order(series)]
 
 
 def series_geometry(series: Sequence[Dataset]) -> Geometry:
@@ -88,19 +94,27 @@ def series_geometry(series: Sequence[Dataset]) -> Geometry:
     Parameters
     ----------
     series : sequence of Dataset
-        In order.
+        Its slices, or one enhanced image.
 
     Returns
     -------
     Geometry
-        As stored: axis 0 runs through the slices, axis 1 down the rows.
+        Axis 0 runs through the slices along the normal of their planes, in whichever
+        order they are given; axis 1 runs down the rows.
+
+    Raises
+    ------
+    AttributeError
+        If an enhanced image does not say where its frames lie.
     """
-    first, last = series[0], series[-1]
+    planes = _planes(series)
+    planes = [planes[index] for index in _order(planes)]
+    first, last = planes[0], planes[-1]
     rows_xyz, columns_xyz = np.reshape(first.ImageOrientationPatient, (2, 3)).astype(float)
     first_xyz, last_xyz = (
         np.asarray(header.ImagePositionPatient, float) for header in (first, last)
     )
-    step_xyz = (last_xyz - first_xyz) / max(1, len(series) - 1)
+    step_xyz = (last_xyz - first_xyz) / max(1, len(planes) - 1)
     step_mm = float(np.linalg.norm(step_xyz))
     if step_mm == 0:  # a single slice
         step_xyz, step_mm = _normal(first), float(first.get("SliceThickness") or 1)
@@ -109,7 +123,7 @@ def series_geometry(series: Sequence[Dataset]) -> Geometry:
     z, y, x = np.stack([axis[::-1] for axis in axes_xyz], axis=1).tolist()
     oz, oy, ox = first_xyz[::-1].tolist()
     return Geometry(
-        shape=(len(series), int(first.Rows), int(first.Columns)),
+        shape=(len(planes), int(series[0].Rows), int(series[0].Columns)),
         spacing_mm=(step_mm, sy, sx),
         origin_mm=(oz, oy, ox),
         direction=(tuple(z), tuple(y), tuple(x)),
@@ -129,7 +143,7 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
     label_map : LabelMap
         On the grid of the series, whichever way it lies; not empty.
     series : sequence of Dataset
-        Headers of the source images, in order; see :func:`read_series`.
+        Headers of the source images; see :func:`read_series`.
     path : Path
         File to write.
 
@@ -141,25 +155,34 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
     OutputError
         If the file cannot be written.
     """
-    stored = series_geometry(series)
+    with _told_of(path):
+        stored, order = series_geometry(series), _order(_planes(series))
     orientation = nearest_orientation(stored)
     difference = grid_difference(turn_geometry(stored, orientation), label_map.source.geometry)
     if difference:
         raise InputError(f"{label_map.path}: not on the grid of the DICOM series: {difference}")
     if not label_map.array.any():
         raise InputError(f"{label_map.path}: no organ in it; a DICOM SEG needs at least one")
-    frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation))
-    try:
+    # As the source has them: an enhanced image may hold its frames in any order.
+    frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation)[np.argsort(order)])
+    with _told_of(path):
         segmentation = _segmentation(frames, series)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: the DICOM series lacks what a segmentation must repeat ({error}); "
-            "export the series again"
-        ) from error
     with atomic_path(path) as partial:
         segmentation.save_as(partial)
         _name_by_content(segmentation, sha256_of(partial))
         segmentation.save_as(partial)
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn what is raised where a series lacks an element into an error that names it."""
+    try:
+        yield
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the DICOM series lacks what a segmentation must repeat ({error}); "
+            "export the series again"
+        ) from error
 
 
 def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segmentation:
@@ -253,7 +276,38 @@ def _image_header(path: Path) -> Dataset | None:
     except (InvalidDicomError, OSError) as error:
         logger.debug("%s: passed over (%s)", path, error)
         return None
-    return header if all(name in header for name in _NEEDED) else None
+    needed = _NEEDED_OF_ENHANCED if _is_enhanced(header) else _NEEDED
+    return header if all(name in header for name in needed) else None
+
+
+def _is_enhanced(header: Dataset) -> bool:
+    """Tell whether a file holds all slices of a CT series."""
+    return header.get("SOPClassUID") in _ENHANCED
+
+
+def _planes(series: Sequence[Dataset]) -> list[Dataset]:
+    """Give what tells where each slice lies: its header, or the groups of an enhanced frame."""
+    if not _is_enhanced(series[0]):
+        return list(series)
+    (shared,) = series[0].SharedFunctionalGroupsSequence
+    planes = []
+    for frame in series[0].PerFrameFunctionalGroupsSequence:
+        plane = Dataset()
+        plane.ImagePositionPatient = frame.PlanePositionSequence[0].ImagePositionPatient
+        # highdicom, too, looks for these among what all frames share.
+        turn, measures = shared.PlaneOrientationSequence[0], shared.PixelMeasuresSequence[0]
+        plane.ImageOrientationPatient = turn.ImageOrientationPatient
+        plane.PixelSpacing = measures.PixelSpacing
+        plane.SliceThickness = measures.get("SliceThickness")
+        planes.append(plane)
+    return planes
+
+
+def _order(planes: Sequence[Dataset]) -> npt.NDArray[np.intp]:
+    """Sort slices along the normal of their planes; give their numbers in that order."""
+    normal = _normal(planes[0])
+    heights = [float(np.dot(normal, plane.ImagePositionPatient)) for plane in planes]
+    return np.argsort(heights, kind="stable")
 
 
 def _normal(header: Dataset) -> np.ndarray:

@@ -8,10 +8,12 @@ import highdicom as hd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import enhanced_dataset
 from dicom_series import write_series
 from pydicom import DataElement, dcmread
 from pydicom.config import IGNORE
 from pydicom.sr.codedict import codes
+from pydicom.uid import SegmentationStorage
 
 from app.cascade.memory import MIB, OUTPUTS_BYTES
 from app.errors import InputError, UnreadableScanError, UnsupportedScanError
@@ -92,6 +94,60 @@ def test_label_map_that_lies_another_way_than_the_series_lands_on_the_right_slic
         tmp_path / "x.seg.dcm",
     )
     assert np.array_equal(frames_on(series, tmp_path / "x.seg.dcm"), labels())
+
+
+def enhanced_file(path, order, **elements):
+    """Write an enhanced CT whose frames lie in some order; give its header."""
+    hu = np.zeros((6, 20, 24), np.int16)
+    image = enhanced_dataset(hu, SPACING_MM, order=order)
+    image.PatientName, image.PatientID = "Phantom^Two", "P2"
+    image.PatientBirthDate, image.PatientSex = "19700101", "O"
+    image.StudyDate, image.StudyTime, image.StudyID = "20200102", "101112", "1"
+    image.AccessionNumber, image.ReferringPhysicianName = "A2", ""
+    image.FrameOfReferenceUID, image.PositionReferenceIndicator = "1.2.9", ""
+    for name, value in elements.items():
+        setattr(image, name, value)
+    path.parent.mkdir(exist_ok=True)
+    image.save_as(path, enforce_file_format=True)
+    return image
+
+
+def test_segmentation_of_an_enhanced_series_lands_on_the_right_frames(tmp_path):
+    order = [3, 0, 5, 1, 4, 2]
+    source = enhanced_file(tmp_path / "series" / "all.dcm", order)
+    image = sitk.GetImageFromArray(labels())
+    image.SetSpacing(SPACING_MM[::-1])
+    image.SetOrigin((10.0, 20.0, 30.0))
+    sitk.WriteImage(image, tmp_path / "labels.nii.gz")
+    path = tmp_path / "x.seg.dcm"
+    label_map = read_label_map(tmp_path / "labels.nii.gz")
+    write_dicom_seg(label_map, headers_in(tmp_path / "series"), path)
+    found = hd.seg.segread(path)
+    frames = found.get_pixels_by_source_frame(
+        source.SOPInstanceUID,
+        range(1, 7),
+        combine_segments=True,
+        relabel=False,
+        assert_missing_frames_are_empty=True,
+    )
+    assert np.array_equal(frames, labels()[order])
+    assert (found.PatientID, found.StudyInstanceUID) == ("P2", source.StudyInstanceUID)
+    assert errors_in(path) == []
+
+
+def test_enhanced_series_that_cannot_be_taken_says_why(tmp_path):
+    # Segmentations of an earlier run may lie there, too: they are no images of the series.
+    enhanced_file(tmp_path / "series" / "x.seg.dcm", [0, 1], SOPClassUID=SegmentationStorage)
+    with pytest.raises(UnreadableScanError, match="no slice of a series"):
+        headers_in(tmp_path / "series")
+    enhanced_file(tmp_path / "series" / "a.dcm", [0, 1])
+    bare = enhanced_file(tmp_path / "series" / "b.dcm", [2, 3])
+    with pytest.raises(UnsupportedScanError, match="enhanced series of 2 files"):
+        headers_in(tmp_path / "series")
+    del bare.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    sitk.WriteImage(sitk.GetImageFromArray(labels()[:2]), tmp_path / "labels.nii.gz")
+    with pytest.raises(InputError, match=r"lacks what .*PixelMeasuresSequence"):
+        write_dicom_seg(read_label_map(tmp_path / "labels.nii.gz"), [bare], tmp_path / "x.seg.dcm")
 
 
 def test_segments_carry_number_name_codes_and_side(tmp_path, series):
