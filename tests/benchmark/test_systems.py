@@ -20,7 +20,8 @@ from app.benchmark.systems import (
 )
 from app.errors import UsageError, WeightsError
 
-WEIGHTS = Path(__file__).parents[2] / "weights"
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "weights"
 
 needs_shell = pytest.mark.skipif(os.name != "posix", reason="the stand-ins are shell scripts")
 
@@ -62,18 +63,13 @@ def test_docker_is_not_told_of_a_folder_that_it_would_split(tmp_path):
 
 
 @needs_shell
-def test_image_is_asked_what_its_networks_come_from(tmp_path):
-    told = {
-        "phases": {
-            "locate": {"checksums": {"model.bin": "11", "checkpoint.safetensors": "aa"}},
-            "segment": {"checksums": {"checkpoint.safetensors": "bb"}},
-        }
-    }
-    image = fake_docker(
-        tmp_path,
-        f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncat <<EOF\n{json.dumps(told)}\nEOF\n',
-    )
-    assert image.checkpoints() == {"locate": "aa", "segment": "bb"}
+def test_image_is_asked_what_its_networks_come_from_and_info_tells(tmp_path):
+    program = f"cd {ROOT} && exec {sys.executable} -m app info --json"
+    image = fake_docker(tmp_path, f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n{program}\n')
+    told = image.checkpoints()
+    for phase in ("locate", "segment"):
+        manifest = json.loads((WEIGHTS / phase / "manifest.json").read_text())
+        assert told[phase] == manifest["files"]["checkpoint.safetensors"]
     asked = (tmp_path / "asked").read_text()
     assert "--network none --read-only" in asked
     assert asked.endswith("any info --json\n")
