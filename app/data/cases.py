@@ -1,4 +1,4 @@
-"""A user's own scans and label maps: paired, checked, split into trained on and held out.
+"""A user's own scans and label maps: paired, checked, read.
 
 The folder lies as the FLARE challenge's does::
 
@@ -27,13 +27,12 @@ import numpy.typing as npt
 
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import Geometry, LabelVolume
-from app.imaging.io import SCAN_SUFFIXES, atomic_path, read_scan
+from app.imaging.io import SCAN_SUFFIXES, read_scan
 from app.imaging.label_maps import grid_difference
 from app.imaging.volume import Volume
 from app.labels import NUM_CLASSES, ORGANS
 
 IMAGES, LABELS, DATASET_NAME = "imagesTr", "labelsTr", "dataset.json"
-CASES_NAME = "data.json"
 
 MOST_READERS = 8
 """Each holds a whole scan in memory while it is checked."""
@@ -92,23 +91,6 @@ class Refusal:
 
     path: Path
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseList:
-    """What a training run has to work with.
-
-    Parameters
-    ----------
-    train, held_out : tuples of Case
-        Sorted by name.
-    refused : tuple of Refusal
-        Files passed over.
-    """
-
-    train: tuple[Case, ...]
-    held_out: tuple[Case, ...]
-    refused: tuple[Refusal, ...]
 
 
 def find_cases(
@@ -191,113 +173,17 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
 
 
 def _read_labels(path: Path, geometry: Geometry) -> LabelVolume:
-    """Read a label map, which must lie on its scan's grid."""
+    """Read a label map, which must lie on its scan's grid and hold organs alone."""
     labels, _ = read_scan(path)
     difference = grid_difference(geometry, labels.geometry)
     if difference:
         raise InputError(f"{path}: not on its scan's grid: {difference}; resample it")
+    low, high = int(labels.array.min()), int(labels.array.max())
+    if low < 0 or high >= NUM_CLASSES:
+        raise InputError(
+            f"{path}: values from {low} to {high}, 0 to {NUM_CLASSES - 1} expected; correct it"
+        )
     return labels.array.astype(np.uint8)
-
-
-def split_cases(
-    cases: Sequence[Case], refused: Sequence[Refusal], *, fold: int, num_folds: int
-) -> CaseList:
-    """Hold out one fold: every so-manieth case by name, so that the split never depends on chance.
-
-    Parameters
-    ----------
-    cases, refused
-        From :func:`find_cases`.
-    fold : int
-        The fold to hold out, 0 to ``num_folds - 1``.
-    num_folds : int
-        How many folds there are; 1 holds nothing out.
-
-    Returns
-    -------
-    CaseList
-
-    Raises
-    ------
-    UsageError
-        If a fold is asked for that does not exist or nothing is left to train on.
-    """
-    if not 0 <= fold < num_folds:
-        raise UsageError(f"fold {fold}: one of 0 to {num_folds - 1} expected")
-    ordered = sorted(cases, key=lambda case: case.name)
-    held_out = ordered[fold::num_folds] if num_folds > 1 else []
-    train = [case for case in ordered if case not in held_out]
-    if not train:
-        reasons = "; ".join(f"{one.path}: {one.reason}" for one in list(refused)[:3])
-        raise UsageError(
-            f"nothing to train on: {len(cases)} cases usable, {len(held_out)} of them held out "
-            f"(--folds 1 holds out none), {len(refused)} files refused: {reasons or 'none'}"
-        )
-    return CaseList(train=tuple(train), held_out=tuple(held_out), refused=tuple(refused))
-
-
-def write_cases(found: CaseList, path: Path, *, asked: Mapping[str, Any] | None = None) -> None:
-    """Write down what is trained on, what is held out, what was refused and why.
-
-    ``asked`` is what the list was made from, for :func:`asked_for`.
-    """
-    record = {
-        "asked": dict(asked or {}),
-        "train": [_as_json(case) for case in found.train],
-        "held_out": [_as_json(case) for case in found.held_out],
-        "refused": [{"path": str(one.path), "reason": one.reason} for one in found.refused],
-    }
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def read_cases(path: Path) -> CaseList:
-    """Read what :func:`write_cases` wrote.
-
-    Raises
-    ------
-    InputError
-        If the file is not such a list.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return CaseList(
-            train=tuple(_from_json(entry) for entry in record["train"]),
-            held_out=tuple(_from_json(entry) for entry in record["held_out"]),
-            refused=tuple(Refusal(Path(one["path"]), one["reason"]) for one in record["refused"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
-
-
-def asked_for(path: Path) -> dict[str, Any]:
-    """Read what a written list was made from; empty if it does not say."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("asked", {}))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
-
-
-def _as_json(case: Case) -> dict[str, Any]:
-    return {
-        "name": case.name,
-        "scan": str(case.scan_path),
-        "labels": str(case.labels_path),
-        "labeled_organs": list(case.labeled_organs),
-        "filler": str(case.filler_path) if case.filler_path is not None else None,
-        "notes": list(case.notes),
-    }
-
-
-def _from_json(entry: Mapping[str, Any]) -> Case:
-    return Case(
-        name=entry["name"],
-        scan_path=Path(entry["scan"]),
-        labels_path=Path(entry["labels"]),
-        labeled_organs=tuple(entry["labeled_organs"]),
-        filler_path=Path(entry["filler"]) if entry.get("filler") else None,
-        notes=tuple(entry.get("notes", ())),
-    )
 
 
 def images_in(folder: Path, flag: str) -> dict[str, Path]:
@@ -371,34 +257,32 @@ def _check(case: Case) -> tuple[Case | None, list[Refusal]]:
     try:
         scan, source = read_scan(case.scan_path)
     except CascadeError as error:
-        return None, [Refusal(case.scan_path, str(error))]
+        return None, [_refusal(case.scan_path, error)]
     geometry = scan.geometry
     del scan  # a label map is as large
-    problem = _problem_of(case.labels_path, geometry, case.looked_for)
-    if problem:
-        return None, [Refusal(case.labels_path, problem)]
+    try:
+        _check_labels(case.labels_path, geometry, case.looked_for)
+    except CascadeError as error:
+        return None, [_refusal(case.labels_path, error)]
     case = replace(case, notes=source.notes)
     if case.filler_path is not None:
-        problem = _problem_of(case.filler_path, geometry, np.ones(NUM_CLASSES, bool))
-        if problem:
-            return replace(case, filler_path=None), [Refusal(case.filler_path, problem)]
+        try:
+            _read_labels(case.filler_path, geometry)
+        except CascadeError as error:
+            return replace(case, filler_path=None), [_refusal(case.filler_path, error)]
     return case, []
 
 
-def _problem_of(path: Path, geometry: Geometry, looked_for: npt.NDArray[np.bool_]) -> str:
-    """Say why a label map cannot be trained on; empty if it can."""
-    try:
-        labels, _ = read_scan(path)
-    except CascadeError as error:
-        return str(error)
-    difference = grid_difference(geometry, labels.geometry)
-    if difference:
-        return f"not on its scan's grid: {difference}; resample it"
-    low, high = int(labels.array.min()), int(labels.array.max())
-    if low < 0 or high >= NUM_CLASSES:
-        return f"values from {low} to {high}; a label map has 0 to {NUM_CLASSES - 1}"
-    counts = np.bincount(labels.array.ravel(), minlength=NUM_CLASSES)
+def _check_labels(path: Path, geometry: Geometry, looked_for: npt.NDArray[np.bool_]) -> None:
+    """Refuse a label map with an organ that was not looked for in it."""
+    counts = np.bincount(_read_labels(path, geometry).ravel(), minlength=NUM_CLASSES)
     unlisted = [ORGANS[value - 1].name for value in np.flatnonzero((counts > 0) & ~looked_for)]
     if unlisted:
-        return f"holds {', '.join(unlisted)}, not listed as labeled; list or remove them"
-    return ""
+        raise InputError(
+            f"{path}: holds {', '.join(unlisted)}, not listed as labeled; list or remove them"
+        )
+
+
+def _refusal(path: Path, error: CascadeError) -> Refusal:
+    """Note why a file is not used; the note names the file by itself."""
+    return Refusal(path, str(error).removeprefix(f"{path}: "))

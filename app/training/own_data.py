@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from app.config import PhaseConfig
-from app.data.cases import (
+from app.data.case_list import (
     CASES_NAME,
     CaseList,
-    Refusal,
     asked_for,
-    find_cases,
     read_cases,
     split_cases,
     write_cases,
 )
+from app.data.cases import Refusal, find_cases
 from app.data.dataset import batches, held_out_dataset, training_dataset
 from app.errors import UsageError
 from app.models.build import build_network

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from app.cli.main import main
 from app.config import LOCATE, SEGMENT
-from app.data.cases import read_cases
+from app.data.case_list import read_cases
 from app.errors import UsageError
 from app.export.to_ir import open_checkpoint
 from app.synthesis.phantom import make_phantom
