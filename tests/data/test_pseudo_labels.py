@@ -1,26 +1,16 @@
 import numpy as np
 import pytest
+from boxed_body import ORGAN_BOXES, SHAPE, SPACING_MM, boxed_body, boxed_positions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.data.label_faults import FAULTS, imitate_prediction
-from app.data.positions import learn_positions, read_positions
+from app.data.positions import centers_of, read_positions
 from app.data.pseudo_labels import fuse_published, refine_plausibly
 from app.errors import InputError
 from app.evaluation.metrics import dice
 from app.labels import ORGANS
 
-SHAPE, SPACING_MM = (40, 36, 48), (5.0, 4.0, 3.0)
-ORGAN_BOXES = {
-    1: (slice(18, 34), slice(6, 26), slice(4, 20)),
-    2: (slice(8, 18), slice(24, 32), slice(8, 14)),
-    3: (slice(20, 30), slice(18, 30), slice(36, 44)),
-    4: (slice(18, 22), slice(14, 18), slice(20, 36)),
-    5: (slice(0, 40), slice(24, 29), slice(25, 29)),
-    6: (slice(0, 40), slice(24, 29), slice(20, 24)),
-    11: (slice(22, 34), slice(6, 18), slice(24, 38)),
-    13: (slice(8, 18), slice(24, 32), slice(34, 40)),
-}
 maps = st.integers(0, 2**32 - 1).map(
     lambda seed: np.random.default_rng(seed).integers(0, 14, (5, 6, 7)).astype(np.uint8)
 )
@@ -28,16 +18,12 @@ maps = st.integers(0, 2**32 - 1).map(
 
 @pytest.fixture(scope="module")
 def body():
-    """Eight organs as boxes, where they lie in a patient: x to the left, z to the head."""
-    labels = np.zeros(SHAPE, np.uint8)
-    for value, box in ORGAN_BOXES.items():
-        labels[box] = value
-    return labels
+    return boxed_body()
 
 
 @pytest.fixture(scope="module")
-def positions(body):
-    return learn_positions([(body, SPACING_MM), (np.roll(body, 2, axis=0), SPACING_MM)])
+def positions():
+    return boxed_positions()
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +159,7 @@ def test_a_sure_prediction_takes_away_what_clings_to_an_organ(body, refine):
 @given(seed=st.integers(0, 10_000))
 def test_an_unbroken_label_is_hardly_ever_worsened_and_a_second_look_changes_nothing(seed):
     # Built here: hypothesis and fixtures of a module do not go together.
-    body = np.zeros(SHAPE, np.uint8)
-    for value, box in ORGAN_BOXES.items():
-        body[box] = value
-    positions = learn_positions([(body, SPACING_MM), (np.roll(body, 2, axis=0), SPACING_MM)])
+    body, positions = boxed_body(), boxed_positions()
     predicted, confidence = imitate_prediction(body, SPACING_MM, np.random.default_rng(seed))
     for sure in (None, confidence):
 
@@ -222,8 +205,6 @@ def test_the_table_knows_the_body():
 
 
 def test_a_place_is_measured_in_the_spread_of_the_organ(positions, body):
-    from app.data.positions import centers_of
-
     centers, spreads = centers_of(body, SPACING_MM)
     inside = positions.distance(centers[3], 3, centers)
     outside = positions.distance(centers[3] + 3 * spreads[3], 3, centers)
