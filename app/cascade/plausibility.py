@@ -212,7 +212,7 @@ def _judge_scan(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
 def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
     """Doubt the whole scan where many of the organs found are odd, each in its own way.
 
-    Absent organs do not count: they may not have been asked for.
+    Absent and cut organs do not count: sound scans have them, too.
     """
     odd = {flag.organ for flag in flags if flag.code not in _SAID_ALREADY}
     if len(odd) >= MANY_ODD:

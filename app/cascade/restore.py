@@ -1,6 +1,6 @@
 """From class scores back to labels on the scan's own grid, slab by slab."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ def restore(
     scores: ClassScores,
     coarse_labels: LabelVolume,
     source: Source,
-    organs: Collection[int] | None = None,
 ) -> LabelVolume:
     """Label every voxel of the scan.
 
@@ -35,8 +34,6 @@ def restore(
         Best class of the scores.
     source : Source
         How the scan lay on disk.
-    organs : collection of int, optional
-        Label values to keep, which lie where they would among all; by default all.
 
     Returns
     -------
@@ -47,7 +44,7 @@ def restore(
     label_map = source.blank_label_map()
     part = label_map[scores.region.box.slices]
     weights = interpolation(scores.region, source.geometry)
-    label_region(scores.logits, coarse_labels, weights, part, organs)
+    label_region(scores.logits, coarse_labels, weights, part)
     return label_map
 
 
@@ -133,7 +130,6 @@ def label_region(
     coarse_labels: LabelVolume,
     weights: Sequence[sparse.csr_array],
     region: LabelVolume,
-    organs: Collection[int] | None = None,
 ) -> None:
     """Interpolate class scores and write the best class, in place.
 
@@ -151,17 +147,12 @@ def label_region(
         Interpolation along each axis, rows sum to 1.
     region : (Z, Y, X) array of uint8
         Background; becomes the label map.
-    organs : collection of int, optional
-        Label values to keep. The others compete all the same, but only around these.
     """
-    kept = np.arange(len(logits), dtype=np.uint8)
-    if organs is not None:
-        kept[[value for value in kept if value not in organs]] = 0
     for start in range(0, len(region), SLAB_SLICES):
         slab = slice(start, min(start + SLAB_SLICES, len(region)))
         planes = columns_of(weights[0][slab])
         coarse_slab = coarse_labels[planes]
-        wanted = _box_around(kept[coarse_slab])
+        wanted = _box_around(coarse_slab)
         if wanted is None:
             continue
         rows = [
@@ -171,7 +162,6 @@ def label_region(
         around = [matrix[part] for matrix, part in zip(weights[1:], rows, strict=True)]
         labels = region[slab][:, rows[0], rows[1]]
         _label_slab(logits[:, planes], coarse_slab, (weights[0][slab, planes], *around), labels)
-        labels[...] = kept[labels]
 
 
 def _box_around(labels: LabelVolume) -> tuple[slice, slice, slice] | None:

@@ -196,25 +196,3 @@ def test_nothing_found_is_an_empty_label_map():
     geometry = Geometry(shape=(4, 5, 6), spacing_mm=(2.0, 1.5, 1.5))
     scores = class_scores(labels, whole_grid(labels.shape, geometry.spacing_mm))
     assert not restored(scores, geometry).any()
-
-
-@given(
-    organs=st.sets(st.sampled_from([1, 3, 4, 13])),
-    seed=st.integers(0, 50),
-    spacing_mm=st.sampled_from([(1.1, 0.7, 0.9), (5.0, 0.8, 1.5)]),
-)
-def test_chosen_organs_lie_where_they_lie_among_all(organs, seed, spacing_mm):
-    coarse_spacing_mm, coarse_shape = (2.0, 1.5, 1.5), (20, 13, 16)
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(coarse_shape, np.uint8)
-    for value in (1, 3, 4, 13):
-        z, y, x = (rng.integers(0, size - 6) for size in coarse_shape)
-        labels[z : z + 6, y : y + 5, x : x + 6] = value
-    logits = scores_of(labels) + rng.normal(0, 2, (14, *coarse_shape)).astype(np.float16)
-    extent = np.multiply(coarse_shape, coarse_spacing_mm)
-    shape = tuple(int(size) for size in np.floor(extent / spacing_mm))
-    weights = grid_weights(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
-    everything, chosen = np.zeros((2, *shape), np.uint8)
-    label_region(logits, best_class(logits), weights, everything)
-    label_region(logits, best_class(logits), weights, chosen, organs)
-    assert np.array_equal(chosen, np.where(np.isin(everything, list(organs)), everything, 0))
