@@ -26,6 +26,7 @@ COMMANDS = (
     "bank",
     "train",
     "refine",
+    "rounds",
     "norms",
     "evaluate",
     "benchmark",

@@ -12,7 +12,7 @@ Rules:
 
 --measure breaks true label maps on purpose and prints how well each rule repairs them.
 --learn measures where organs lie to each other, for the plausible rule.
-docs/TRAINING.md shows a whole loop. Exit code: 0 all written, 1 some not, 2 wrong use.
+`python -m app rounds` runs whole rounds of it. Exit code: 0 all written, 1 some not, 2 wrong use.
 """
 
 import argparse

@@ -142,7 +142,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
     from app.training.run import train
 
     keep_freed_memory()
-    phase, config = _settings(arguments, RECIPES[arguments.phase])
+    phase, config = settings(arguments, RECIPES[arguments.phase])
     train(
         phase,
         config,
@@ -159,7 +159,7 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
     from app.training.own_data import OwnData, settle_cases
     from app.training.processes import run_on_devices
 
-    phase, config = _settings(arguments, SCAN_RECIPES[arguments.phase])
+    phase, config = settings(arguments, SCAN_RECIPES[arguments.phase])
     if arguments.patch is not None:
         phase = replace(phase, patch_shape=arguments.patch)
     # Patches are as large in use as they were in training: instance norms depend on the size.
@@ -207,10 +207,27 @@ def _train_in_process(*, process: "Process", verbose: bool, **arguments: Any) ->
     train_on_scans(process=process, **arguments)
 
 
-def _settings(
+def settings(
     arguments: argparse.Namespace, recipe: "TrainingConfig"
 ) -> "tuple[PhaseConfig, TrainingConfig]":
-    """Merge defaults, file and flags."""
+    """Merge defaults, file and flags.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As described by :func:`add_arguments`.
+    recipe : TrainingConfig
+        What is not given.
+
+    Returns
+    -------
+    PhaseConfig, TrainingConfig
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or a setting is not known or out of its range.
+    """
     from app.config import LOCATE, SEGMENT
 
     phase = {"locate": LOCATE, "segment": SEGMENT}[arguments.phase]
