@@ -11,8 +11,14 @@ from pathlib import Path
 from app.errors import UsageError
 from app.labels import CLASS_NAMES
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-"""The weights that came with the program."""
+_INSTALLED_WEIGHTS = Path(__file__).resolve().parent / "weights"
+
+DEFAULT_WEIGHTS = (
+    _INSTALLED_WEIGHTS
+    if _INSTALLED_WEIGHTS.is_dir()
+    else Path(__file__).resolve().parents[1] / "weights"
+)
+"""The weights that came with the program: beside this package, or in it where it is installed."""
 
 PREPROCESSING_VERSION = 1
 """Raised whenever resampling or intensity scaling changes; other weights are refused."""
