@@ -101,9 +101,11 @@ def page_parts(record: dict[str, Any], cases: Sequence[PageCase]) -> Iterator[st
         if case.viewer is not None:
             yield from _voxels(f"scan-{index}", case.viewer.scan)
             yield from _voxels(f"labels-{index}", case.viewer.labels)
+    yield f"<script>{_asset('report.js')}</script>\n"
     if num_shown:
         yield f"<script>{viewer_program()}</script>\n"
-    yield f"<script>{_asset('report.js')}</script>\n</body>\n</html>\n"
+        yield f"<script>{_asset('viewer.js')}</script>\n"
+    yield "</body>\n</html>\n"
 
 
 def cases_on_page(path: Path) -> frozenset[str]:

@@ -59,7 +59,7 @@ def write(path, array):
 def report_folder(tmp_path_factory, anatomy):
     """Give a folder with label maps, pictures and report.html."""
     hu, labels = anatomy
-    folder = tmp_path_factory.mktemp("report")
+    folder = tmp_path_factory.mktemp("report #1, 50% done")
     scans = tmp_path_factory.mktemp("scans")
     with ReportWriter(folder) as report:
         for name, warnings in (("b & co", ["the liver may be cut off"]), ("<i>a", [])):

@@ -6,6 +6,7 @@ import re
 from importlib import resources
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from app.report.page import PageCase, cases_on_page, page_parts, viewer_program
@@ -87,6 +88,28 @@ def test_viewers_voxels_are_the_copy_of_the_scan(report_folder, tmp_path):
         assert sitk.GetArrayFromImage(image).max() <= most
 
 
+def luminance(color):
+    """Give a color's relative luminance by the Web Content Accessibility Guidelines."""
+    shares = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_what_lies_behind_it(theme):
+    css = resources.files("app.report").joinpath("assets", "report.css").read_text()
+    rule = re.findall(r":root.*?\}", css, re.DOTALL)[theme]
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", rule))
+    pairs = [
+        (ink, back)
+        for ink in ("ink", "soft", "accent", "good", "warn", "bad")
+        for back in ("page", "card", "hover", "chosen")
+    ]
+    for ink, back in [*pairs, ("warn", "warn-back"), ("bad", "bad-back")]:
+        bright, dim = sorted((luminance(colors[ink]), luminance(colors[back])), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) >= 4.5, (ink, back)
+
+
 def test_viewer_counts_from_left_back_and_feet():
     labels = np.zeros((10, 20, 4), np.uint8)
     labels[7, 4, 0] = 1  # upper, front, right
@@ -104,4 +127,5 @@ def test_beyond_its_size_a_page_keeps_the_table_only(report_folder, tmp_path, mo
     assert "large" in page
     assert data_of(page)["cases"][0]["viewable"] is False
     assert 'id="scan-0"' not in page
+    assert "setRenderAzimuthElevation" not in page  # nor the program of a viewer that is not there
     assert {path.name for path in tmp_path.iterdir()} == {"large.png", "report.html"}

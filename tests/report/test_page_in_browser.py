@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.report.page import PageCase, page_parts
+
 PATIENCE_MS = 240_000
 
 
@@ -76,6 +78,33 @@ def test_keys_scroll_through_the_slices(page):
     axial = int(place.split()[1].split("/")[0])
     assert page.inner_text("#place").startswith(f"axial {axial + 5}/20")
     assert (pixels(page, "slices") != before).any()
+
+
+def test_keys_turn_the_organs(page):
+    front = pixels(page, "surfaces")
+    page.focus("#organs")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("surfaces.scene.renderAzimuth") == 195
+    assert (pixels(page, "surfaces") != front).any()
+    for _ in range(12):
+        page.keyboard.press("ArrowUp")
+    assert page.evaluate("surfaces.scene.renderElevation") == 90
+
+
+def test_a_page_without_viewer_sorts_its_table(browser, tmp_path):
+    cases = [PageCase(entry={"name": name, "status": "failed"}) for name in ("b", "a")]
+    (tmp_path / "report.html").write_text("".join(page_parts({}, cases)), encoding="utf-8")
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.locator("#table thead button", has_text="Case").click()
+    assert [cell.inner_text() for cell in page.locator("#table tbody td:first-child").all()] == [
+        "a",
+        "b",
+    ]
+    page.close()
+    assert not errors
 
 
 def test_wheel_scrolls_through_the_slices(page):
