@@ -44,8 +44,8 @@ run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are non
 	    [ -e demo/scans/phantom_0000.nii.gz ] || { mkdir -p demo/scans demo/labels && $(APP) synthesize $(PHANTOM) \
 	        --output demo/scans/phantom_0000.nii.gz --labels demo/labels/phantom.nii.gz; } || exit; \
 	fi; \
-	$(APP) predict --input $$scans --output outputs || code=$$?; \
-	[ $$code -gt 1 ] || $(APP) preview --input $$scans --output outputs; exit $$code
+	$(APP) predict --input $$scans --output outputs --preview || code=$$?; \
+	[ $$code -gt 1 ] || echo "Now open outputs/report.html in a browser"; exit $$code
 
 test: $(BIN)/.dev ## Run all tests; container tests too where a Docker engine answers
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
