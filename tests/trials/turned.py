@@ -1,8 +1,10 @@
-"""How many scans stored mirrored or turned are flagged, and how many good ones are.
+"""How many scans stored mirrored, turned or stretched are flagged, and how many good ones are.
 
-Each scan is written as it is and turned against its header in several ways, then
-segmented by `predict` in one process. A scan counts as caught if a flag about the
-whole scan is raised, and as named if the flag tells the turn.
+Each scan is written as it is and against its header in several ways: mirrored and turned, with
+two axes exchanged, with slices said to lie half or twice as far apart. Then all are segmented
+by `predict` in one process. A scan counts as caught if a flag about the whole scan is raised,
+and as named if the flag tells the turn. Wrong spacing may show in the organs' sizes alone, so
+the flags on organs are counted, too.
 
 Scans: .nii.gz files in a folder, phantoms (--phantoms N), bodies of a bank (--bank).
 """
@@ -35,7 +37,11 @@ SCAN_CODES = {
 }
 # Coarse and quick: the networks work at 3 mm and more.
 PHANTOM_SHAPE, PHANTOM_SPACING_MM = (90, 110, 130), (4.0, 3.2, 3.2)
-TURNED = {"right": (False, False, False), **TURNS}
+# The axis of the scan (z, y, x) that each axis of the file is filled with.
+EXCHANGED = {"planes_transposed": (0, 2, 1), "z_y_exchanged": (1, 0, 2), "z_x_exchanged": (2, 1, 0)}
+# What the header's distance between slices is, as a multiple of the true one.
+STRETCHED = {"z_halved": 0.5, "z_doubled": 2.0}
+TURNED = ("right", *TURNS, *EXCHANGED, *STRETCHED)
 
 
 def scans(options):
@@ -66,9 +72,16 @@ def write_turned(options, folder):
             path = folder / f"{name}__{turn}_0000.nii.gz"
             if path.exists():
                 continue
-            axes = [axis for axis, flip in enumerate(TURNED[turn]) if flip]
-            geometry = Geometry(shape=hu.shape, spacing_mm=spacing_mm)
-            write_volume(Volume(np.flip(hu, axes), geometry), path)
+            array, told_mm = turned(hu, spacing_mm, turn)
+            geometry = Geometry(shape=array.shape, spacing_mm=told_mm)
+            write_volume(Volume(array, geometry), path)
+
+
+def turned(hu, spacing_mm, turn):
+    """Give the scan as it is stored against its header, and the spacing that this tells."""
+    flipped = [axis for axis, flip in enumerate(TURNS.get(turn, ())) if flip]
+    array = np.flip(hu, flipped).transpose(EXCHANGED.get(turn, (0, 1, 2)))
+    return array, (spacing_mm[0] * STRETCHED.get(turn, 1.0), *spacing_mm[1:])
 
 
 def main():
@@ -77,7 +90,7 @@ def main():
     parser.add_argument("--phantoms", type=int, default=0)
     parser.add_argument("--bank", type=Path)
     parser.add_argument("--bodies", type=int, default=12)
-    parser.add_argument("--turns", nargs="+", choices=TURNED, default=list(TURNED))
+    parser.add_argument("--turns", nargs="+", choices=TURNED, default=TURNED)
     parser.add_argument("--work", type=Path, required=True, help="folder to fill")
     parser.add_argument("--predict", nargs="*", default=[], help="further options, such as -- -v")
     options = parser.parse_args()
@@ -94,10 +107,17 @@ def report(cases):
     for case in cases:
         turn = case["name"].rpartition("__")[2]
         codes = {flag["code"] for flag in case["flags"]}
-        told[turn].append((bool(codes & SCAN_CODES), turn in codes, case["name"], len(codes)))
+        organs = {flag["organ"] for flag in case["flags"]} - {None}
+        told[turn].append((bool(codes & SCAN_CODES), turn in codes, case["name"], len(organs)))
     for turn, rows in told.items():
         flagged, named = sum(row[0] for row in rows), sum(row[1] for row in rows)
-        print(f"{turn:14s} {len(rows):3d} scans, {flagged:3d} flagged, {named:3d} by name")
+        if not rows:
+            continue
+        organs = sum(row[3] for row in rows) / len(rows)
+        print(
+            f"{turn:17s} {len(rows):3d} scans, {flagged:3d} flagged, {named:3d} by name; "
+            f"organs flagged {organs:.1f} of 13"
+        )
         wrong = [row[2] for row in rows if row[0] == (turn == "right")]
         print(
             "  " + ("flagged: " if turn == "right" else "missed: ") + (", ".join(wrong) or "none")
