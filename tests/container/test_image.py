@@ -46,8 +46,11 @@ def test_scans_in_inputs_become_label_maps_in_outputs(run_container, folders):
     assert names == {"body.nii.gz", "run.json", "labels.json", "labels.ctbl"}
 
 
-def test_the_challenge_calls_it_its_own_way(docker, image, folders):
+@pytest.mark.parametrize("owner", [None, pytest.param((1234, 2345), marks=needs_root)])
+def test_the_challenge_calls_it_its_own_way(docker, image, folders, owner):
     inputs, outputs = folders
+    if owner is not None:
+        give(outputs, owner)
     finished = subprocess.run(
         [docker, "container", "run", "-m", "8G", "--rm"]
         + ["-v", f"{inputs}/:/workspace/inputs/", "-v", f"{outputs}/:/workspace/outputs/"]
@@ -56,6 +59,7 @@ def test_the_challenge_calls_it_its_own_way(docker, image, folders):
         text=True,
     )
     assert_segmented(finished, inputs, outputs)
+    assert owner is None or owners(outputs) == {owner}
 
 
 def test_pictures_and_page_are_made_in_the_container(run_container, folders):
