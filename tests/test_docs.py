@@ -1,10 +1,11 @@
 """README, guide and the other pages show only what works, and the site builds.
 
 Every fenced block has a kind. ``sh`` is run as it stands, ``python`` too. ``parsed``
-would train for hours or needs data that nobody has here: the shell must understand it,
-and each flag must exist. ``make`` is run without doing anything. Of ``docker`` the
-options for the program inside are checked here, and the Docker commands are run by
-tests/container/; Apptainer is not at hand. ``toml`` and ``json`` are read.
+would train for hours, needs data that nobody has here or writes to the program's own
+weights: the shell must understand it, and each flag must exist. ``make`` is run without
+doing anything. Of ``docker`` the options for the program inside are checked here, and the
+Docker commands are run by tests/container/; Apptainer is not at hand. ``toml`` and ``json``
+are read.
 """
 
 import dataclasses
