@@ -30,7 +30,7 @@ HELP = "train in rounds on pseudo-labels: predict, refine, train, and again"
 
 RECORD_NAME = "rounds.json"
 
-_SOME_FAILED = 1  # of many cases; the others may go on
+_SOME_FAILED = 1  # scans that cannot be predicted are left out, and the others go on
 
 # What of `train` is set here.
 _DECIDED = ("phase", "data", "pseudo_labels", "start_from", "steps", "output")
@@ -155,8 +155,8 @@ def _label(folder: Path, weights: Path, labels: Path | None, arguments: argparse
     predictions, draft = folder / "predictions", folder / "labels.part"
     words = ["predict", "--weights", weights, "--input", arguments.data / "imagesTr"]
     code = _step([*words, "--output", predictions, "--confidence", "--resume"])
-    if code > _SOME_FAILED or not any(predictions.glob("*.nii.gz")):
-        return code
+    if code > _SOME_FAILED or not _has_tried_all(predictions):
+        return code or _SOME_FAILED
     if labels is None:
         labels = folder / "no_labels"
         labels.mkdir(exist_ok=True)
@@ -164,10 +164,20 @@ def _label(folder: Path, weights: Path, labels: Path | None, arguments: argparse
     words = ["refine", "--labels", labels, "--predictions", predictions, "--output", draft]
     if arguments.rule != "published":
         words += ["--confidence", predictions / "confidence"]
-    if (code := _step([*words, "--rule", arguments.rule])) > _SOME_FAILED:
+    if code := _step([*words, "--rule", arguments.rule]):
         return code
     draft.rename(folder / "labels")
     return 0
+
+
+def _has_tried_all(predictions: Path) -> bool:
+    """Tell a prediction of all scans, of which some may have failed, from one that broke off."""
+    try:
+        record = json.loads((predictions / "run.json").read_text(encoding="utf-8"))
+        statuses = [entry["status"] for entry in record["cases"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return len(statuses) == record.get("num_cases") and "ok" in statuses
 
 
 def _train_words(folder: Path, weights: Path, arguments: argparse.Namespace) -> list[str]:

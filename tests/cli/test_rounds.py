@@ -34,11 +34,12 @@ PHASE = replace(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, body, stand_in_weights):
-    """Give a folder with weights and data: a is labeled, b is not."""
+    """Give a folder with weights and data: a is labeled, b is not, c is damaged."""
     folder = tmp_path_factory.mktemp("rounds")
     hu, labels, (z, y, x) = body
     for name in "ab":
         write_image(folder / "data" / "imagesTr" / f"{name}_0000.nii.gz", hu, spacing_xyz=(x, y, z))
+    (folder / "data" / "imagesTr" / "c_0000.nii.gz").write_bytes(b"\x1f\x8b no more")
     write_image(folder / "data" / "labelsTr" / "a.nii.gz", labels, spacing_xyz=(x, y, z))
     shutil.copytree(stand_in_weights / "locate", folder / "weights" / "locate")
     segment = folder / "weights" / "segment"
@@ -98,6 +99,16 @@ def test_each_round_goes_on_from_the_one_before_and_nothing_is_done_twice(folder
     assert (second / "weights" / "segment" / "manifest.json").exists()
     assert (second / "weights" / "locate" / "manifest.json").exists()
     assert "round 1: done before" in capfd.readouterr().out
+
+
+def test_rounds_end_where_no_scan_can_be_predicted(tmp_path, folder, capfd):
+    scans = tmp_path / "imagesTr"
+    scans.mkdir()
+    shutil.copy(folder / "data" / "imagesTr" / "c_0000.nii.gz", scans)
+    words = ["rounds", "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--weights"]
+    assert main([*words, str(folder / "weights")]) == 1
+    assert "refine" not in capfd.readouterr().out
+    assert not (tmp_path / "out" / "round_1" / "labels").exists()
 
 
 @pytest.mark.parametrize(
