@@ -8,10 +8,12 @@ Protocols:
   flare24  the numbers of the FLARE 2024 challenge: an organ that neither label map holds
            scores 1, one that only one of them holds 0; NSD is 0 where DSC is below 0.2;
            of aorta, inferior vena cava and esophagus only the reference's slices count,
-           the last one dropped; a missing prediction is left out
+           the last one dropped; voxels are as large as the reference's pixdim says; a
+           missing prediction is left out
   strict   masks as they are; a missing prediction counts as all organs wrong; an organ
            that neither label map holds is not scored; grids must match
-Where the two differ is printed under either.
+Where the two differ is printed under either. A label map whose numbers are not whole, or are
+none (NaN), is refused under either: rounded, they would be labels that nobody has drawn.
 
 Beside label maps that `predict` wrote lies its record, run.json: then boxes.csv tells for each
 case how much of the organs phase one's box holds, and how large it is against the smallest one;
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0 if every reference has a prediction and every file could be used, 1 if not.
     """
-    from app.evaluation.boxes import score_boxes, write_boxes
+    from app.evaluation.boxes import read_boxes, write_boxes
     from app.evaluation.report import write_report
     from app.evaluation.score import evaluate, find_differences, write_scores
     from app.evaluation.summary import summarize, write_summary
@@ -87,22 +89,26 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
     protocol = arguments.protocol
+    try:
+        located = read_boxes(arguments.predictions)
+    except InputError as error:  # the label maps are scored all the same
+        logger.warning("%s; no boxes are scored", error)
+        located = {}
     evaluation = evaluate(
-        arguments.predictions, arguments.references, protocol=protocol, scans=arguments.scans
+        arguments.predictions,
+        arguments.references,
+        protocol=protocol,
+        scans=arguments.scans,
+        boxes=located,
     )
     summaries = {name: summarize(results) for name, results in evaluation.results.items()}
     write_scores(arguments.output / "scores.csv", evaluation.results[protocol])
-    try:
-        boxes = score_boxes(arguments.predictions, arguments.references)
-    except InputError as error:  # the label maps are scored all the same
-        logger.warning("%s; no boxes are scored", error)
-        boxes = []
-    write_summary(arguments.output / "summary.json", evaluation, summaries, protocol, boxes)
+    write_summary(arguments.output / "summary.json", evaluation, summaries, protocol)
     write_report(arguments.output / "report.html", evaluation, summaries[protocol], protocol)
 
-    if boxes:
-        write_boxes(arguments.output / "boxes.csv", boxes)
-        print(_boxes_line(boxes))
+    if evaluation.boxes:
+        write_boxes(arguments.output / "boxes.csv", evaluation.boxes)
+        print(_boxes_line(evaluation.boxes))
 
     for difference in find_differences(evaluation):
         print(_as_line(difference))

@@ -10,8 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from app.errors import InputError, UnreadableScanError
-from app.evaluation.pairs import find_pairs, load_pair
+from app.errors import UnreadableScanError
 from app.imaging.crop import bounding_box
 from app.imaging.geometry import Box, LabelVolume
 
@@ -100,14 +99,17 @@ def read_boxes(predictions: Path) -> dict[str, Box | None]:
     Returns
     -------
     dict of str to Box or None
-        By case name; in voxels of the scan in canonical orientation.
+        By case name; in voxels of the scan in canonical orientation. Empty if there is no
+        record: the label maps are another tool's.
 
     Raises
     ------
     UnreadableScanError
-        If the folder holds no such record.
+        If there is a record that ``predict`` has not written.
     """
     record = predictions / RECORD_NAME
+    if not record.exists():
+        return {}
     try:
         cases = json.loads(record.read_text())["cases"]
         return {
@@ -153,43 +155,6 @@ def score_box(case: str, box: Box | None, organs: LabelVolume) -> BoxScore:
         found=box is not None,
         has_organs=total > 0,
     )
-
-
-def score_boxes(predictions: Path, references: Path) -> list[BoxScore]:
-    """Score the box of every case that was segmented and has a reference.
-
-    Parameters
-    ----------
-    predictions : Path
-        Folder that ``predict`` wrote to.
-    references : Path
-        Folder of label maps to compare with.
-
-    Returns
-    -------
-    list of BoxScore
-        Empty if the label maps were not written by ``predict``. A case whose reference cannot
-        be read, or lies on another grid than the label map, is left out.
-
-    Raises
-    ------
-    UnreadableScanError
-        If there is a record that ``predict`` has not written.
-    """
-    if not (predictions / RECORD_NAME).exists():
-        return []
-    boxes = read_boxes(predictions)
-    scores = []
-    for pair in find_pairs(predictions, references)[0]:
-        if pair.case not in boxes:
-            continue
-        try:
-            loaded = load_pair(pair)
-        except InputError:
-            continue
-        if loaded.aligned is not None:
-            scores.append(score_box(pair.case, boxes[pair.case], loaded.reference.in_lps))
-    return scores
 
 
 def write_boxes(path: Path, scores: Iterable[BoxScore]) -> None:

@@ -1,5 +1,6 @@
 """Predictions and references: found by name, read, put side by side."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
 from app.imaging.io import SCAN_SUFFIXES, read_scan
 from app.imaging.label_maps import LabelMap, grid_difference, read_label_map
 from app.imaging.orientation import as_lps, from_lps
+
+logger = logging.getLogger(__name__)
 
 CHANNEL = "_0000"
 """What the field's naming adds to a scan's name, but not to its label map's."""
@@ -143,11 +146,11 @@ def load_pair(pair: Pair) -> LoadedPair:
     InputError
         If the reference cannot be read.
     """
-    reference = read_label_map(pair.reference_path)
+    reference = _read(pair.reference_path)
     if pair.prediction_path is None:
         return LoadedPair(case=pair.case, reference=reference, aligned=None, as_stored=None)
     try:
-        prediction = read_label_map(pair.prediction_path)
+        prediction = _read(pair.prediction_path)
     except CascadeError as error:
         return LoadedPair(
             case=pair.case,
@@ -182,6 +185,14 @@ def load_pair(pair: Pair) -> LoadedPair:
         problem=problem,
         problem_as_stored=problem_as_stored,
     )
+
+
+def _read(path: Path) -> LabelMap:
+    """Read a label map and tell what its header leaves in doubt."""
+    label_map = read_label_map(path)
+    for note in label_map.source.header.notes:
+        logger.warning("%s: %s", path, note)
+    return label_map
 
 
 def read_scan_of(path: Path, reference: LabelMap) -> ScanVolume:

@@ -9,7 +9,8 @@
   all but the last of them. A reference of one slice leaves nothing; the
   challenge's script stops there, here the organ is not scored (NaN);
 - slices are those of the file's third axis, and the masks are laid over each
-  other voxel by voxel, whatever their headers say;
+  other voxel by voxel, whatever their headers say; the spacing is what the
+  reference's header states in ``pixdim``, even where its matrices say otherwise;
 - a case without a prediction is left out.
 
 ``strict`` measures both masks as they are. An organ that neither mask holds is
@@ -79,6 +80,28 @@ def score_strict(
     )
 
 
+def counted_slices(mask_gt: BoolVolume, mask_pred: BoolVolume, *, organ: Organ) -> slice:
+    """Tell which slices of two masks the challenge compares.
+
+    Parameters
+    ----------
+    mask_gt, mask_pred : (Z, Y, X) arrays of bool
+        Reference and prediction, as stored in their files.
+    organ : Organ
+        Whether only the reference's slices count.
+
+    Returns
+    -------
+    slice
+        Of no length for one-slice references of the organs that lose their last slice; all
+        slices where one of the masks is empty, which is seen before anything is cut.
+    """
+    if organ.name not in FLARE24_REFERENCE_SLICES or not (mask_gt.any() and mask_pred.any()):
+        return slice(0, len(mask_gt))
+    slices = np.flatnonzero(mask_gt.any(axis=(1, 2)))
+    return slice(int(slices[0]), int(slices[-1]))
+
+
 def score_flare24(
     mask_gt: BoolVolume,
     mask_pred: BoolVolume,
@@ -96,9 +119,9 @@ def score_flare24(
     organ : Organ
         Gives the tolerance and whether only the reference's slices count.
     spacing_mm : (z, y, x) floats
-        The reference's voxel spacing, in mm.
+        The spacing that the reference states, in mm.
     strict : Score, optional
-        Of the same masks, to save measuring them once more.
+        Of the same masks and spacing, to save measuring them once more.
 
     Returns
     -------
@@ -108,9 +131,8 @@ def score_flare24(
     in_gt, in_pred = bool(mask_gt.any()), bool(mask_pred.any())
     if not (in_gt and in_pred):
         return WRONG if in_gt or in_pred else PERFECT
-    if organ.name in FLARE24_REFERENCE_SLICES:
-        slices = np.flatnonzero(mask_gt.any(axis=(1, 2)))
-        counted = slice(slices[0], slices[-1])
+    counted = counted_slices(mask_gt, mask_pred, organ=organ)
+    if counted != slice(0, len(mask_gt)):
         mask_gt, mask_pred, strict = mask_gt[counted], mask_pred[counted], None
         if len(mask_gt) == 0:
             return NOT_SCORED

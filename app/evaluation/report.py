@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from app.evaluation.box_plot import box_plot
-from app.evaluation.protocols import Protocol
+from app.evaluation.protocols import FLARE24_REFERENCE_SLICES, Protocol
 from app.evaluation.score import Evaluation
 from app.evaluation.summary import Mean, Summary
 from app.evaluation.worst import ADDED_COLOR, BOTH_COLOR, MISSED_COLOR, WorstResult
@@ -72,7 +72,7 @@ DSC {_mean(summary.dsc)}, NSD {_mean(summary.nsd)}</h1>
 <h2>Means, with 95 % bootstrap intervals over cases</h2>
 {_table(summary)}
 <h2>The {len(evaluation.worst.results)} worst results</h2>
-{_worst(evaluation.worst.results)}
+{_worst(evaluation.worst.results, protocol)}
 </body>
 </html>
 """
@@ -125,7 +125,7 @@ def _table(summary: Summary) -> str:
     return "\n".join(["<table>", head, *rows, "</table>"])
 
 
-def _worst(results: list[WorstResult]) -> str:
+def _worst(results: list[WorstResult], protocol: Protocol) -> str:
     if not results:
         return "<p>None: all that was scored is perfect.</p>"
     legend = "".join(
@@ -142,11 +142,15 @@ def _worst(results: list[WorstResult]) -> str:
         f"DSC {result.score.dsc:.3f}, NSD {result.score.nsd:.3f}</figcaption></figure>"
         for result in results
     ]
-    untinted = " On a scan, what is in both is left untinted."
+    hints = ""
+    if any(result.over_scan for result in results):
+        hints += " On a scan, what is in both is left untinted."
+    if any(result.organ in FLARE24_REFERENCE_SLICES for result in results if protocol == "flare24"):
+        hints += " Of aorta, inferior vena cava and esophagus only the slices that count are drawn."
     return (
         "<p>By the mean of DSC and NSD. Axial, coronal and sagittal plane where the two differ "
         "most; patient's right on the left; the reference is outlined."
-        f"{untinted if any(result.over_scan for result in results) else ''}{legend}</p>\n"
+        f"{hints}{legend}</p>\n"
         f'<div class="worst">\n{"".join(figures)}\n</div>'
     )
 

@@ -4,35 +4,35 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from scipy import ndimage
 
 from app.errors import InputError, UsageError
+from app.evaluation.boxes import BoxScore, score_box
+from app.evaluation.overlay import Overlay, Slices, lay_over
 from app.evaluation.pairs import LoadedPair, find_pairs, load_pair, read_scan_of
 from app.evaluation.protocols import (
     PROTOCOLS,
     WRONG,
     Protocol,
     Score,
+    counted_slices,
     score_flare24,
     score_strict,
 )
 from app.evaluation.worst import WorstResults
-from app.imaging.geometry import BoolVolume, LabelVolume, ScanVolume, SpacingZYX
-from app.imaging.io import atomic_path
+from app.imaging.geometry import BoolVolume, Box, ScanVolume, SpacingZYX
+from app.imaging.io import ScanHeader, atomic_path
+from app.imaging.nifti import stated_spacing
 from app.imaging.orientation import as_lps
-from app.labels import NUM_CLASSES, ORGANS, Organ
+from app.labels import ORGANS, Organ
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("case", "organ", "dsc", "nsd", "volume_ref_ml", "volume_pred_ml")
-
-_Slices: TypeAlias = tuple[slice, ...]
 
 SURROUNDINGS_MM = 25.0
 """What a picture shows around an organ, if there is a scan to show."""
@@ -95,9 +95,12 @@ class Evaluation:
         Files that a protocol could not use, and why.
     worst : WorstResults
         Pictures of the worst results.
+    boxes : list of BoxScore
+        How well phase one's boxes hold the organs, where boxes were given.
     """
 
     worst: WorstResults
+    boxes: list[BoxScore] = field(default_factory=list)
     results: dict[Protocol, list[OrganResult]] = field(
         default_factory=lambda: {name: [] for name in PROTOCOLS}
     )
@@ -109,7 +112,12 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Path, references: Path, *, protocol: Protocol, scans: Path | None = None
+    predictions: Path,
+    references: Path,
+    *,
+    protocol: Protocol,
+    scans: Path | None = None,
+    boxes: Mapping[str, Box | None] | None = None,
 ) -> Evaluation:
     """Score all predictions of a folder under both protocols.
 
@@ -123,6 +131,10 @@ def evaluate(
         By whose scores the worst results are picked.
     scans : Path, optional
         Folder of the scans, to be drawn behind the worst results.
+    boxes : mapping of str to Box or None, optional
+        Phase one's box of each case, in voxels of the scan in canonical orientation; see
+        :func:`app.evaluation.boxes.read_boxes`. A case is scored by it where its prediction
+        lies on the grid of its reference.
 
     Returns
     -------
@@ -147,53 +159,15 @@ def evaluate(
                 evaluation.problems[name].append(str(error))
             continue
         _score_pair(loaded, evaluation, protocol, _Backdrop(pair.scan_path, loaded, evaluation))
+        if boxes and pair.case in boxes and loaded.aligned is not None:
+            box = boxes[pair.case]
+            evaluation.boxes.append(score_box(pair.case, box, loaded.reference.in_lps))
         logger.info("%s: %.2f s", pair.case, time.perf_counter() - started)
     if not evaluation.results[protocol] and not evaluation.problems[protocol]:
         raise UsageError(
             f"--predictions {predictions}: no label map named as a reference in {references}"
         )
     return evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class _Overlay:
-    """A prediction laid over its reference, with the boxes that hold each organ."""
-
-    reference: LabelVolume
-    prediction: LabelVolume | None
-    boxes: tuple[list[_Slices | None], ...]
-
-    def box(self, organ: Organ) -> _Slices:
-        """Give the box around an organ in both: all that is measured lies in it."""
-        return _around(boxes[organ.value - 1] for boxes in self.boxes)
-
-    def masks(self, organ: Organ, box: _Slices | None = None) -> tuple[BoolVolume, BoolVolume]:
-        """Cut an organ out of both, in a box of its own if none is given."""
-        box = self.box(organ) if box is None else box
-        mask_gt = self.reference[box] == organ.value
-        if self.prediction is None:
-            return mask_gt, np.zeros_like(mask_gt)
-        return mask_gt, self.prediction[box] == organ.value
-
-
-def _lay_over(reference: LabelVolume, prediction: LabelVolume | None) -> _Overlay:
-    boxes = [
-        ndimage.find_objects(labels, max_label=NUM_CLASSES - 1)
-        for labels in (reference, prediction)
-        if labels is not None
-    ]
-    return _Overlay(reference, prediction, tuple(boxes))
-
-
-def _around(boxes: Iterable[_Slices | None]) -> _Slices:
-    """Give the smallest box that holds all boxes; of no size if there are none."""
-    held = [box for box in boxes if box is not None]
-    if not held:
-        return (slice(0, 0),) * 3
-    return tuple(
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*held, strict=True)
-    )
 
 
 class _Backdrop:
@@ -223,48 +197,55 @@ def _score_pair(
         evaluation.problems["strict"].append(loaded.problem)
     if loaded.problem_as_stored:
         evaluation.problems["flare24"].append(loaded.problem_as_stored)
-    header = loaded.reference.source.header.geometry
-    spacing_mm = header.spacing_mm
-    aligned = _lay_over(loaded.reference.array, loaded.aligned)
+    header = loaded.reference.source.header
+    spacing_mm, stated_mm = header.geometry.spacing_mm, _stated_spacing(header)
+    aligned = lay_over(loaded.reference.array, loaded.aligned)
     # Where headers disagree the challenge lays other voxels over each other.
     same = loaded.as_stored is loaded.aligned
-    as_stored = aligned if same else _lay_over(loaded.reference.array, loaded.as_stored)
+    as_stored = aligned if same else lay_over(loaded.reference.array, loaded.as_stored)
     for organ in ORGANS:
         masks = aligned.masks(organ)
         strict = WRONG
         if loaded.aligned is not None:
             strict = score_strict(*masks, organ=organ, spacing_mm=spacing_mm)
-        scored: list[tuple[Protocol, Score, _Overlay, tuple[BoolVolume, BoolVolume]]] = [
+        scored: list[tuple[Protocol, Score, Overlay, tuple[BoolVolume, BoolVolume]]] = [
             ("strict", strict, aligned, masks)
         ]
         if loaded.as_stored is not None:
             masks = masks if same else as_stored.masks(organ)
-            flare24 = score_flare24(
-                *masks, organ=organ, spacing_mm=spacing_mm, strict=strict if same else None
-            )
+            known = strict if same and stated_mm == spacing_mm else None
+            flare24 = score_flare24(*masks, organ=organ, spacing_mm=stated_mm, strict=known)
             scored.append(("flare24", flare24, as_stored, masks))
         for name, score, overlay, (mask_gt, mask_pred) in scored:
             result = OrganResult(
                 case=loaded.case,
                 organ=organ.name,
                 score=score,
-                volume_ref_ml=np.count_nonzero(mask_gt) * header.voxel_ml,
-                volume_pred_ml=np.count_nonzero(mask_pred) * header.voxel_ml,
+                volume_ref_ml=np.count_nonzero(mask_gt) * header.geometry.voxel_ml,
+                volume_pred_ml=np.count_nonzero(mask_pred) * header.geometry.voxel_ml,
             )
             evaluation.results[name].append(result)
             if name == protocol and evaluation.worst.wants(score):
-                _draw(evaluation.worst, loaded, result, overlay, organ, backdrop)
+                _draw(name, evaluation.worst, loaded, result, overlay, organ, backdrop)
+
+
+def _stated_spacing(header: ScanHeader) -> SpacingZYX:
+    """Give the spacing that the challenge measures by."""
+    if header.nifti_header is None:
+        return header.geometry.spacing_mm
+    return stated_spacing(header.nifti_header, header.path)
 
 
 def _draw(
+    protocol: Protocol,
     worst: WorstResults,
     loaded: LoadedPair,
     result: OrganResult,
-    overlay: _Overlay,
+    overlay: Overlay,
     organ: Organ,
     backdrop: _Backdrop,
 ) -> None:
-    """Keep a picture of a result, with scan and surroundings where there is a scan."""
+    """Keep a picture of what a protocol counts, with surroundings where there is a scan."""
     source = loaded.reference.source
     box = overlay.box(organ)
     if any(part.start == part.stop for part in box):
@@ -274,20 +255,21 @@ def _draw(
         spacing_mm = source.header.geometry.spacing_mm
         box = _grown(box, SURROUNDINGS_MM, spacing_mm, overlay.reference.shape)
     mask_gt, mask_pred = overlay.masks(organ, box)
+    counted = slice(None)
+    if protocol == "flare24":
+        counted = counted_slices(mask_gt, mask_pred, organ=organ)
     worst.offer(
         result.case,
         result.organ,
         result.score,
-        as_lps(mask_gt, source.orientation),
-        as_lps(mask_pred, source.orientation),
+        as_lps(mask_gt[counted], source.orientation),
+        as_lps(mask_pred[counted], source.orientation),
         source.geometry.spacing_mm,
-        None if scan is None else as_lps(scan[box], source.orientation),
+        None if scan is None else as_lps(scan[box][counted], source.orientation),
     )
 
 
-def _grown(
-    box: _Slices, margin_mm: float, spacing_mm: SpacingZYX, shape: tuple[int, ...]
-) -> _Slices:
+def _grown(box: Slices, margin_mm: float, spacing_mm: SpacingZYX, shape: tuple[int, ...]) -> Slices:
     """Grow a box by a margin on all faces, within the volume."""
     return tuple(
         slice(

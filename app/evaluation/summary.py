@@ -1,7 +1,6 @@
 """Means with intervals: what the scores of these cases say about the next ones."""
 
 import json
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.evaluation.boxes import BoxScore, summarize_boxes
+from app.evaluation.boxes import summarize_boxes
 from app.evaluation.protocols import Protocol
 from app.evaluation.score import Evaluation, OrganResult, find_differences
 from app.imaging.io import atomic_path
@@ -131,7 +130,6 @@ def write_summary(
     evaluation: Evaluation,
     summaries: dict[Protocol, Summary],
     protocol: Protocol,
-    boxes: Collection[BoxScore] = (),
 ) -> None:
     """Write the means as JSON; what is not scored is ``null``.
 
@@ -140,13 +138,11 @@ def write_summary(
     path : Path
         File to write.
     evaluation : Evaluation
-        What the means were taken of.
+        What the means were taken of; without boxes, the summary tells that there are none.
     summaries : dict of Protocol to Summary
         Means of both protocols.
     protocol : Protocol
         The one asked for; of the other only the means over all organs are told.
-    boxes : collection of BoxScore, optional
-        Phase one's; without any, the summary tells that there are none.
     """
     summary = summaries[protocol]
     record = {
@@ -166,7 +162,7 @@ def write_summary(
             }
             for name, (dsc, nsd) in summary.organs.items()
         },
-        "boxes": asdict(summarize_boxes(boxes)) if boxes else None,
+        "boxes": asdict(summarize_boxes(evaluation.boxes)) if evaluation.boxes else None,
         "missing_predictions": evaluation.missing,
         "extra_predictions": [path.name for path in evaluation.extra],
         "problems": evaluation.problems[protocol],

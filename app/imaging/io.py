@@ -137,7 +137,7 @@ def peek(path: Path) -> ScanHeader:
     return _open(path)[0]
 
 
-def read_scan(path: Path) -> tuple[Volume, Source]:
+def read_scan(path: Path, *, as_labels: bool = False) -> tuple[Volume, Source]:
     """Read one CT scan in canonical orientation.
 
     Voxels of other types than int16 are rounded and clipped to it, and a scan
@@ -147,6 +147,9 @@ def read_scan(path: Path) -> tuple[Volume, Source]:
     ----------
     path : Path
         As for :func:`peek`.
+    as_labels : bool
+        Whether it is a label map: what is no whole number is refused, not rounded, and
+        nothing is taken for HU.
 
     Returns
     -------
@@ -158,11 +161,11 @@ def read_scan(path: Path) -> tuple[Volume, Source]:
     Raises
     ------
     UnreadableScanError, UnsupportedScanError
-        As :func:`peek`; and if voxels are missing or damaged.
+        As :func:`peek`; and if voxels are missing or damaged, or labels no whole numbers.
     """
-    header, read = _open(path)
+    header, read = _open(path, as_labels=as_labels)
     voxels, notes = read()
-    notes = (*header.notes, *notes, *settle_offset(voxels))
+    notes = (*header.notes, *notes, *(() if as_labels else settle_offset(voxels)))
     scan, orientation = to_lps(Volume(voxels, header.geometry))
     return scan, Source(header=header, orientation=orientation, geometry=scan.geometry, notes=notes)
 
@@ -262,7 +265,9 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _open(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
+def _open(
+    path: Path, *, as_labels: bool = False
+) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
     """Read a header, and give what reads the voxels."""
     readers = [read for ends, read in _LAYOUT_READERS.items() if path.name.lower().endswith(ends)]
     if path.is_dir() or not readers:
@@ -281,7 +286,7 @@ def _open(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[
         notes=layout.notes + spacing_notes(layout.geometry),
         files=(path,) if layout.path == path else (path, layout.path),
     )
-    return header, lambda: read_voxels(layout)
+    return header, lambda: read_voxels(layout, as_labels=as_labels)
 
 
 def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:

@@ -48,8 +48,8 @@ def read_label_map(path: Path) -> LabelMap:
     Parameters
     ----------
     path : Path
-        Any image of whole numbers from 0; those that stand for no organ are
-        passed over with a warning.
+        Any image of whole numbers from 0, whatever type they are stored in; those that
+        stand for no organ are passed over with a warning.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def read_label_map(path: Path) -> LabelMap:
     InputError
         If the file is not a label map.
     """
-    scan, source = read_scan(path)
+    scan, source = read_scan(path, as_labels=True)
     stored = from_lps(scan.array, source.orientation)
     low, high = int(stored.min()), int(stored.max())
     if low < 0 or high > np.iinfo(np.uint8).max:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from app.errors import UnreadableScanError, UnsupportedScanError
-from app.imaging.geometry import LabelVolume
+from app.imaging.geometry import LabelVolume, SpacingZYX
 from app.imaging.layout import (
     Layout,
     check_extents,
@@ -177,6 +177,28 @@ def read_layout(path: Path) -> Layout:
         intercept=intercept,
         notes=notes,
     )
+
+
+def stated_spacing(raw_header: bytes, path: Path) -> SpacingZYX:
+    """Read the spacing that a header states in ``pixdim``, whatever its matrices and units say.
+
+    That is what most tools that compare label maps measure by.
+
+    Parameters
+    ----------
+    raw_header : bytes
+        From :func:`read_header`.
+    path : Path
+        Where it comes from.
+
+    Returns
+    -------
+    (z, y, x) floats
+        As stored, without a sign; 1 in place of 0.
+    """
+    _, header = _parse(raw_header, path)
+    x, y, z = (step or 1.0 for step in _pixdim(header).tolist())
+    return (z, y, x)
 
 
 def write_labels(path: Path, labels: LabelVolume, scan_header: bytes) -> None:

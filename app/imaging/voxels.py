@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib as zlib  # inflates in half the time of Python's own
 
-from app.errors import UnreadableScanError
+from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.geometry import ScanVolume
 from app.imaging.layout import Layout
 
@@ -33,6 +33,8 @@ _BEYOND = 2**40
 _MAX_RATIO = 1032
 # Some writers pad a file. More than this behind the voxels is another image, or a bomb.
 _MAX_PADDING_BYTES = 1 << 20
+# Scales that writers spread labels by are rounded, too.
+_NEARLY_WHOLE = 0.01
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
@@ -139,16 +141,18 @@ def damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_voxels(layout: Layout) -> tuple[ScanVolume, tuple[str, ...]]:
+def read_voxels(layout: Layout, *, as_labels: bool = False) -> tuple[ScanVolume, tuple[str, ...]]:
     """Read all voxels as int16 HU.
 
-    Numbers are scaled as the header says, rounded, and clipped to int16; int16
-    voxels without a scale go straight into the result.
+    Numbers are scaled as the header says, rounded, and clipped to int16; those that
+    int16 holds as they are, without a scale, go straight into the result.
 
     Parameters
     ----------
     layout : Layout
         Where they lie.
+    as_labels : bool
+        Whether they stand for organs, so that rounding would make up labels.
 
     Returns
     -------
@@ -161,6 +165,8 @@ def read_voxels(layout: Layout) -> tuple[ScanVolume, tuple[str, ...]]:
     ------
     UnreadableScanError
         If voxels are missing or damaged, or far more is stored than promised.
+    UnsupportedScanError
+        If labels are no whole numbers.
     """
     path = layout.path
     with damage_named(path), path.open("rb") as file:
@@ -169,7 +175,7 @@ def read_voxels(layout: Layout) -> tuple[ScanVolume, tuple[str, ...]]:
         stream: Stream = Inflated(file) if layout.compressed else file
         _pass_over(stream, layout.skip, path)
         voxels = np.empty(layout.geometry.shape, np.int16)
-        oddities = _fill(voxels.reshape(-1), layout, stream)
+        oddities = _fill(voxels.reshape(-1), layout, stream, as_labels=as_labels)
         _check_end(stream, path)
     return voxels, oddities.notes()
 
@@ -233,11 +239,13 @@ def _pass_over(stream: Stream, num_bytes: int, path: Path) -> None:
         num_bytes -= len(passed)
 
 
-def _fill(flat: npt.NDArray[np.int16], layout: Layout, stream: Stream) -> Oddities:
+def _fill(
+    flat: npt.NDArray[np.int16], layout: Layout, stream: Stream, *, as_labels: bool
+) -> Oddities:
     """Read voxel after voxel into a flat array."""
     width = layout.dtype.itemsize
-    is_int16 = layout.dtype.newbyteorder("=") == np.int16
-    as_stored = is_int16 and (layout.slope, layout.intercept) == (1, 0)
+    fits = np.can_cast(layout.dtype, np.int16, "safe")
+    as_stored = fits and (layout.slope, layout.intercept) == (1, 0)
     oddities = Oddities()
     filled, rest = 0, b""
     while filled < flat.size:
@@ -254,11 +262,25 @@ def _fill(flat: npt.NDArray[np.int16], layout: Layout, stream: Stream) -> Odditi
         if as_stored:
             target[...] = stored
         else:
+            if as_labels:
+                _check_whole(stored, layout)
             target[...], not_finite, clipped = to_int16(stored, layout.slope, layout.intercept)
             oddities.num_not_finite += not_finite
             oddities.num_clipped += clipped
         filled += num_whole
     return oddities
+
+
+def _check_whole(stored: npt.NDArray[Any], layout: Layout) -> None:
+    """Refuse labels that are no whole numbers."""
+    with np.errstate(all="ignore"):
+        numbers = stored.astype(np.float64) * layout.slope + layout.intercept
+        is_whole = np.abs(numbers - np.rint(numbers)) <= _NEARLY_WHOLE  # nor is NaN
+    if not is_whole.all():
+        raise UnsupportedScanError(
+            f"{layout.path}: holds voxels such as {numbers[~is_whole][0]:g}, a label map has whole "
+            "numbers; resample label maps by nearest neighbor, and turn probabilities into labels"
+        )
 
 
 def _check_end(stream: Stream, path: Path) -> None:

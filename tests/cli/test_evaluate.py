@@ -7,6 +7,7 @@ from label_files import make_folders, write_labels
 
 from app.cli import evaluate as command
 from app.cli.main import main
+from app.evaluation import pairs
 from app.evaluation.protocols import PROTOCOLS
 from app.labels import ORGANS
 
@@ -90,6 +91,22 @@ def test_the_summary_tells_phase_ones_boxes_where_predict_left_its_record(folder
     boxes = read_summary(tmp_path / "with")["boxes"]
     assert (boxes["num_cases"], boxes["least_recall"]) == (1, 1.0)
     assert boxes["largest_volume_ratio"] >= 1.0
+
+
+def test_each_label_map_is_read_once_though_boxes_are_scored_too(folders, tmp_path, monkeypatch):
+    whole = {"start": [0, 0, 0], "stop": list(labels().shape)}
+    record = {"cases": [{"name": "a", "status": "ok", "box": whole}]}
+    (folders[0] / "run.json").write_text(json.dumps(record))
+    paths = [write_labels(folder / "a.nii.gz", labels()) for folder in folders]
+    read, read_label_map = [], pairs.read_label_map
+    monkeypatch.setattr(
+        pairs, "read_label_map", lambda path: read.append(path) or read_label_map(path)
+    )
+
+    assert evaluate(folders, tmp_path / "out") == 0
+
+    assert read_summary(tmp_path / "out")["boxes"]["num_cases"] == 1
+    assert sorted(read) == sorted(paths)
 
 
 def test_another_tools_record_costs_the_boxes_alone(folders, tmp_path, capsys):

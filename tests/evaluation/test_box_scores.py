@@ -6,12 +6,18 @@ import pytest
 from label_files import make_folders, write_labels
 
 from app.errors import UnreadableScanError
-from app.evaluation.boxes import read_boxes, score_box, score_boxes, summarize_boxes, write_boxes
+from app.evaluation.boxes import read_boxes, score_box, summarize_boxes, write_boxes
+from app.evaluation.score import evaluate
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import write_volume
 from app.imaging.volume import Volume
 
 SHAPE = (8, 10, 12)
+
+
+def score_boxes(predictions, references):
+    boxes = read_boxes(predictions)
+    return evaluate(predictions, references, protocol="strict", boxes=boxes).boxes
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ def test_a_reference_that_is_broken_or_on_another_grid_has_no_box_score(folders,
 
 
 def test_label_maps_from_elsewhere_have_no_boxes_and_a_broken_record_is_named(tmp_path):
-    assert score_boxes(tmp_path, tmp_path) == []
+    assert read_boxes(tmp_path) == {}
 
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UnreadableScanError, match=r"run\.json"):

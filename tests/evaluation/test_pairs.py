@@ -136,3 +136,44 @@ def test_values_of_no_organ_are_told(tmp_path, caplog):
 def test_labels_stored_as_floating_point_numbers_are_read(tmp_path):
     path = write_labels(tmp_path / "a.nii.gz", labels().astype(np.float64))
     assert (read_label_map(path).array == labels()).all()
+
+
+def test_labels_stored_with_a_scale_that_rounds_are_read(tmp_path):
+    """Some writers spread 0 ... 13 over 8 bits, whose step no floating-point number holds."""
+    scaled = nib.Nifti1Image(labels().transpose(2, 1, 0) * np.uint8(19), np.eye(4))
+    scaled.header.set_slope_inter(1 / 19, 0)
+    nib.save(scaled, tmp_path / "a.nii.gz")
+    read_back = nib.load(tmp_path / "a.nii.gz")
+    assert read_back.dataobj.slope not in (1, 1 / 19)
+    assert (read_label_map(tmp_path / "a.nii.gz").array == labels()).all()
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+@pytest.mark.parametrize(
+    ("number", "told"), [(1.5, "such as 1.5"), (np.nan, "such as nan"), (np.inf, "such as inf")]
+)
+def test_numbers_that_are_no_labels_are_refused_in_either_file(folders, suffix, number, told):
+    """Rounded, as a scan's are, they would be labels that nobody has drawn."""
+    interpolated = labels().astype(np.float32)
+    interpolated[2, 3, 4] = number
+    good = write_labels(folders[1] / f"a.{suffix}", labels())
+    bad = write_labels(folders[0] / f"a.{suffix}", interpolated)
+    found = Pair(case="a", reference_path=good, prediction_path=bad)
+    loaded = load_pair(found)
+    for problem in (loaded.problem, loaded.problem_as_stored):
+        assert str(bad) in problem
+        assert told in problem
+        assert "nearest neighbor" in problem
+    with pytest.raises(InputError, match="whole numbers"):
+        load_pair(Pair(case="a", reference_path=bad, prediction_path=good))
+
+
+def test_what_a_header_leaves_in_doubt_is_told_of_either_file(folders, tmp_path, caplog):
+    for folder in folders:
+        image = nib.Nifti1Image(labels().transpose(2, 1, 0), np.diag([1.0, 2.0, 3.0, 1.0]))
+        image.header["pixdim"][1] = 1.5
+        nib.save(image, folder / "a.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        load_pair(pair(tmp_path))
+    for folder in folders:
+        assert f"{folder / 'a.nii.gz'}: sform and pixdim disagree" in caplog.text

@@ -1,5 +1,6 @@
 import csv
 import math
+import tracemalloc
 from dataclasses import replace
 
 import nibabel as nib
@@ -11,9 +12,10 @@ from scipy import ndimage
 from app.errors import UsageError
 from app.evaluation.protocols import Score
 from app.evaluation.score import evaluate, find_differences, write_scores
+from app.evaluation.worst import ADDED_COLOR, MISSED_COLOR
 from app.labels import ORGANS
 
-LIVER, SPLEEN, AORTA = 1, 3, 5
+LIVER, SPLEEN, AORTA, GALLBLADDER = 1, 3, 5, 9
 CHALLENGE_TOLERANCES_MM = {
     1: 5, 2: 3, 3: 3, 4: 5, 5: 2, 6: 2, 7: 2, 8: 2, 9: 2, 10: 3, 11: 5, 12: 7, 13: 3,
 }  # fmt: skip
@@ -150,6 +152,49 @@ def test_worst_results_are_kept_worst_first_without_perfect_ones(folders):
     assert [result.organ for result in worst] == ["spleen", "liver"]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "shown", "hidden"),
+    [("flare24", MISSED_COLOR, ADDED_COLOR), ("strict", ADDED_COLOR, MISSED_COLOR)],
+)
+def test_pictures_show_what_their_protocol_counts(folders, protocol, shown, hidden):
+    predictions, references = folders
+    labels = two_organs()
+    write_labels(references / "a.nii.gz", labels)
+    labels[2, 4, 6] = 0  # a voxel of the aorta missed in a slice that counts for both
+    labels[5, 0:3, 0:5] = AORTA  # beyond the reference's last slice
+    labels[0, 0:3, 0:5] = AORTA  # and before its first
+    write_labels(predictions / "a.nii.gz", labels)
+    (aorta,) = evaluate(predictions, references, protocol=protocol).worst.results
+    colors = {color for _, color in aorta.picture.getcolors()}
+    # Planes lie where most is wrong: strictly, away from the voxel that was missed.
+    assert shown in colors
+    assert hidden not in colors
+
+
+def test_memory_grows_by_a_few_bytes_for_each_voxel(folders):
+    """Two label maps in uint8, one of them as it is read in int16: 4 bytes.
+
+    A map of distances over the whole volume would be 8 bytes more.
+    """
+    predictions, references = folders
+
+    def peak_bytes(num_slices):
+        labels = np.zeros((num_slices, 150, 170), np.uint8)
+        labels[2:12, 20:50, 30:60] = LIVER
+        labels[15:20, 90:99, 110:130] = GALLBLADDER
+        write_labels(references / "a.nii.gz", labels)
+        write_labels(predictions / "a.nii.gz", np.roll(labels, 1, axis=2))
+        tracemalloc.start()
+        try:
+            evaluate(predictions, references, protocol="strict")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    gained = peak_bytes(240) - peak_bytes(80)
+    assert gained < 5 * 160 * 150 * 170
+
+
 def test_scores_are_written_as_a_table(folders, tmp_path):
     predictions, references = folders
     for folder in folders:
@@ -243,3 +288,21 @@ def test_flare24_agrees_with_an_implementation_of_its_own(folders, seed):
     np.testing.assert_allclose(
         ours, challenge(references / "a.nii.gz", predictions / "a.nii.gz"), atol=1e-6
     )
+
+
+def test_flare24_measures_by_the_spacing_that_pixdim_states_as_the_challenge_does(folders):
+    predictions, references = folders
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:4, 2:5, 1:5] = GALLBLADDER
+    # By the sform a voxel is 1 mm wide, by pixdim 2.5 mm: more than the gallbladder's 2 mm.
+    for folder, array in ((references, labels), (predictions, np.roll(labels, 1, axis=2))):
+        image = nib.Nifti1Image(array.transpose(2, 1, 0), np.diag([1.0, 2.0, 3.0, 1.0]))
+        image.header["pixdim"][1] = 2.5
+        nib.save(image, folder / "a.nii.gz")
+    assert nib.load(references / "a.nii.gz").header.get_zooms() == (2.5, 2.0, 3.0)
+    evaluation = evaluate(predictions, references, protocol="flare24")
+    assert scores(evaluation, "strict")["a", "gallbladder"].nsd == 1.0
+    expected = challenge(references / "a.nii.gz", predictions / "a.nii.gz")[GALLBLADDER - 1]
+    found = scores(evaluation, "flare24")["a", "gallbladder"]
+    assert (found.dsc, found.nsd) == pytest.approx(expected, abs=1e-6)
+    assert found.nsd < 0.9
