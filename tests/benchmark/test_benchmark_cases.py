@@ -13,6 +13,7 @@ from label_files import write_labels
 import app.synthesis
 from app.benchmark.cases import (
     CASES,
+    SEED,
     PhantomCase,
     find_truths,
     lay_out,
@@ -22,9 +23,12 @@ from app.benchmark.cases import (
 )
 from app.cli.benchmark import CASE_NAMES
 from app.errors import InputError, UsageError
+from app.imaging.crop import bounding_box
 from app.imaging.io import read_scan
 from app.imaging.label_maps import grid_difference
 from app.manifest import sha256_of
+from app.synthesis.phantom import phantom_tissues
+from app.synthesis.tissues import ORGAN_OF_TISSUE
 
 
 def test_command_line_offers_every_case():
@@ -50,6 +54,24 @@ def test_phantoms_have_the_published_sizes():
     }
     assert [case.size_xyz for case in CASES][2:] == ["512x512x597", "512x512x1338"]
     assert [case.spacing_xyz for case in CASES][2:] == ["0.898x0.898x1.25", "0.898x0.898x1"]
+
+
+def test_the_headline_phantoms_organs_fill_as_much_as_those_of_the_published_scan():
+    """Its box decides how many patches are run. Its anatomy is that of its seed on any grid.
+
+    Phantoms are labeled up to the upper end of the scan, so that the box is higher than the
+    published one, and narrower.
+    """
+    case = next(case for case in CASES if case.name == "headline597")
+    extent_mm = np.multiply(case.shape, case.spacing_mm)
+    shape = tuple(np.rint(extent_mm / 6).astype(int).tolist())
+    spacing_mm = tuple((extent_mm / shape).tolist())
+    tissues = phantom_tissues(shape=shape, spacing_mm=spacing_mm, seed=SEED)
+    organs = bounding_box(ORGAN_OF_TISSUE[tissues] > 0, spacing_mm)
+    box_mm = np.multiply(organs.shape, spacing_mm)
+    published_mm = (368, 191, 282)
+    np.testing.assert_allclose(box_mm, published_mm, rtol=0.2)
+    assert np.prod(box_mm) == pytest.approx(np.prod(published_mm), rel=0.1)
 
 
 SMALL = PhantomCase(name="small", shape=(9, 11, 13), spacing_mm=(30.0, 25.0, 20.0))
