@@ -16,11 +16,7 @@ SLAB_SLICES = 16
 """Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
 
 
-def restore(
-    scores: ClassScores,
-    coarse_labels: LabelVolume,
-    source: Source,
-) -> LabelVolume:
+def restore(scores: ClassScores, coarse_labels: LabelVolume, source: Source) -> LabelVolume:
     """Label every voxel of the scan.
 
     The scores, not the labels, are interpolated to the scan's grid, so that borders
