@@ -75,6 +75,15 @@ class Runs:
             if all(name in steps for steps in told)
         }
 
+    @property
+    def startup_s(self) -> float | None:
+        """Import and compilation together, in s; None if the runs did not tell both.
+
+        This system compiles beside reading, so that a scan waits for less.
+        """
+        steps = self.steps_s
+        return steps["import"] + steps["compile"] if {"import", "compile"} <= set(steps) else None
+
     def _median_area(self, area: Callable[[Measurement], float]) -> float | None:
         if not all(run.curve.samples for run in self.measurements):
             return None

@@ -10,7 +10,7 @@ from app.benchmark.report import cost_table, ratio_table, step_table, write_curv
 @pytest.fixture
 def result(make_run, make_result):
     steps = {
-        "startup_seconds": {"import": 1.0},
+        "startup_seconds": {"import": 0.5, "compile": 0.25},
         "cases": [{"seconds": {"read": 0.5}, "num_patches": 5}],
     }
     ours = [make_run(wall_s=2.0, record=steps), make_run(wall_s=3.0, record=steps)]
@@ -34,13 +34,14 @@ def test_tables_are_those_of_the_readme(result):
 def test_cost_table_has_a_row_for_each_case_in_the_order_of_x_y_z(result):
     *_, row = cost_table([result]).splitlines()
     assert cells(row) == [
-        "`median160`", "512×512×160", "0.7×0.8×2.5", "2.5 s", "0.20 GiB", "2.5 CPU·s", "5",
+        "`median160`", "512×512×160", "0.7×0.8×2.5", "2.5 s", "0.75 s", "0.20 GiB", "2.5 CPU·s",
+        "5",
     ]  # fmt: skip
 
 
 def test_what_a_run_did_not_tell_is_a_dash(make_run, make_result):
     *_, row = cost_table([make_result([make_run(peak_mib=None)])], "scan").splitlines()
-    assert cells(row)[-3:] == ["–", "2.5 CPU·s", "–"]
+    assert cells(row)[-4:] == ["–", "–", "2.5 CPU·s", "–"]
     *_, row = ratio_table([make_result([make_run()])]).splitlines()
     assert cells(row)[1:] == ["–"] * 7
 
@@ -59,9 +60,10 @@ def test_a_bar_in_a_name_is_no_new_column(make_run, make_result):
 
 
 def test_step_table_gives_what_was_recorded_and_the_rest(result):
-    head, _, row = step_table([result]).splitlines()
-    assert cells(head)[2:] == ["import", "read", "other"]
-    assert cells(row)[2:] == ["1.00 s", "0.50 s", "1.00 s"]
+    head, _, row, *_ = step_table([result]).splitlines()
+    assert cells(head)[2:] == ["import", "compile", "read", "other"]
+    # Of 2 and 3 s, compiling beside reading, 1.0 and 2.0 s are left.
+    assert cells(row)[2:] == ["0.50 s", "0.25 s", "0.50 s", "1.50 s"]
     assert step_table([]) == ""
 
 

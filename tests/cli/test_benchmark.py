@@ -309,10 +309,10 @@ def test_the_command_writes_the_readmes_tables(measure, tmp_path, capsys):
     measure(StandIn("ours", measurement(2.0)), reference)
     tables = (tmp_path / "benchmark" / "tables.md").read_text(encoding="utf-8")
     assert tables == (
-        "| scan | voxels (x, y, z) | mm (x, y, z) | time | peak memory | processor time "
-        "| patches |\n"
-        "|---|---|---|---|---|---|---|\n"
-        "| `small` | 5×4×3 | 1×2×3 | 2.0 s | 0.50 GiB | 3.0 CPU·s | 5 |\n"
+        "| scan | voxels (x, y, z) | mm (x, y, z) | time | start-up | peak memory "
+        "| processor time | patches |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+        "| `small` | 5×4×3 | 1×2×3 | 2.0 s | – | 0.50 GiB | 3.0 CPU·s | 5 |\n"
         "\n"
         "| scan | time | peak memory | area below memory | processor time "
         "| DSC between the two | DSC against truth | the reference's |\n"
