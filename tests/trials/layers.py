@@ -1,6 +1,9 @@
 """Where a network's time goes: seconds for a patch, and the engine's own count by kind of layer.
 
 ``python tests/trials/layers.py weights/segment [--precision f32] [--threads 2] [--largest 12]``
+
+With ``--eager`` also the seconds that PyTorch takes for the checkpoint, unfolded, in float32.
+``ONEDNN_MAX_CPU_ISA=AVX2`` before it hides instructions from both, as if the processor had none.
 """
 
 import argparse
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.modules.setdefault("openvino_telemetry", cast("Any", None))
@@ -24,6 +28,23 @@ TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 REPEATS = 7
 
 
+def run_eager(folder: Path, patch: npt.NDArray[np.float32], threads: int) -> list[float]:
+    """Run the checkpoint as PyTorch does; give the seconds of each run."""
+    import torch
+
+    from app.export.to_ir import open_checkpoint
+
+    torch.set_num_threads(threads)
+    network, image = open_checkpoint(folder).network, torch.from_numpy(patch)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            network(image)
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 def main() -> None:
     """Compile, run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,6 +52,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=TYPES, default=cpu_features().precision)
     parser.add_argument("--threads", type=int, default=available_threads())
     parser.add_argument("--largest", type=int, default=12)
+    parser.add_argument("--eager", action="store_true")
     asked = parser.parse_args()
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -50,6 +72,9 @@ def main() -> None:
         request.infer({INPUT_NAME: patch}, share_inputs=True, share_outputs=True)
         seconds.append(time.perf_counter() - started)
     print(f"patch of {shape[2:]}: least {min(seconds):.3f} s, median {np.median(seconds):.3f} s")
+    if asked.eager:
+        seconds = run_eager(asked.folder, patch, asked.threads)
+        print(f"PyTorch, eager f32: least {min(seconds):.3f} s, median {np.median(seconds):.3f} s")
 
     # Counting costs time itself, so that it is done by another copy.
     counted = core.compile_model(
