@@ -13,14 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 STAYS_HOME = {"torch", "monai", "numba", "safetensors", "PIL", "highdicom"}
 
 
-def modules_loaded_by(*names):
-    """Import modules in a new interpreter and give the top-level names that came with them."""
+def modules_loaded_by(*names, whole=False):
+    """Import modules in a new interpreter and give the top-level names that came with them.
+
+    Their whole names, if asked for.
+    """
     program = (
         "import importlib, json\n"
         "before = set(sys.modules)\n"
         f"for name in {names!r}: importlib.import_module(name)\n"
         "new = set(sys.modules) - before\n"
-        "print(json.dumps(sorted({name.partition('.')[0] for name in new})))"
+        "print(json.dumps(sorted(new)))"
     )
     finished = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"],
@@ -28,7 +31,8 @@ def modules_loaded_by(*names):
         text=True,
         check=True,
     )
-    return set(json.loads(finished.stdout))
+    loaded = json.loads(finished.stdout)
+    return set(loaded) if whole else {name.partition(".")[0] for name in loaded}
 
 
 def modules_in(room):
@@ -71,6 +75,15 @@ def test_what_ships_loads_neither_torch_nor_monai():
 )
 def test_base_needs_the_standard_library_only(name):
     assert modules_loaded_by(name) <= {*sys.stdlib_module_names, "app"}
+
+
+def test_predict_does_not_wait_for_what_it_does_not_use():
+    loaded = modules_loaded_by("app.cli.main", "app.cli.batch", whole=True)
+    assert "openvino" in loaded
+    unused = {"openvino.tools.ovc", "scipy.stats", "scipy.spatial", "scipy.optimize"}
+    # One writes other formats than NIfTI, one reads DICOM, one draws pages, one measures.
+    unused |= {"SimpleITK", "pydicom", "matplotlib", "psutil"}
+    assert not loaded & unused
 
 
 def test_command_line_loads_no_room_before_a_command_is_chosen():

@@ -19,8 +19,15 @@ from app.imaging.geometry import FloatVolume, IndexZYX
 # On import, OpenVINO's converter reports usage over the network and writes to the
 # home folder. Where this package cannot be found it uses a silent stand-in.
 sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
+# The converter takes as long to import as all the rest of it. Only export needs it, which imports
+# it by its name; the image is without.
+_CONVERTER = "openvino.tools.ovc"
+sys.modules.setdefault(_CONVERTER, cast("ModuleType", None))
 
 import openvino as ov  # noqa: E402
+
+if not sys.modules[_CONVERTER]:
+    del sys.modules[_CONVERTER]
 
 INPUT_NAME = "patch"
 """Name of the network's input, of static shape (1, 1, Z, Y, X)."""

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 import torch
 from openvino import opset13 as opset
+from openvino.tools.ovc import convert_model
 from safetensors.torch import load_file
 from torch import nn
 
@@ -113,7 +114,7 @@ def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
     with torch.no_grad(), warnings.catch_warnings():
         # OpenVINO's converter still traces modules this way.
         warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
-        model = ov.convert_model(
+        model = convert_model(
             network, example_input=torch.zeros(shape), input=[ov.PartialShape(shape)]
         )
     model.inputs[0].get_tensor().set_names({INPUT_NAME})
