@@ -225,7 +225,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (marble_muscles, 0.4),
     (add_ascites, 0.15),
     (add_effusion, 0.08),
-    (add_masses, 0.2),
+    (add_masses, 0.3),
     (add_lesions, 0.25),
     (calcify, 0.2),
     (add_gallstones, 0.12),

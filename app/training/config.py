@@ -6,6 +6,9 @@ from app.config import LOCATE, SEGMENT
 from app.errors import UsageError
 from app.imaging.geometry import IndexZYX
 
+NO_SMOOTHING = 1e-5
+"""Keeps 0 / 0 from the Dice of an organ that is neither there nor found; else without effect."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
@@ -36,6 +39,10 @@ class TrainingConfig:
     loss_stride : int
         The loss looks at every so-manieth voxel along each axis. The locator's logits are
         interpolated from a grid four times coarser, so every second voxel tells all.
+    dice_smoothing : float
+        Voxels added above and below the Dice's fraction, so that specks of an organ that no
+        patch of the batch shows are unlearned; see
+        :class:`~app.training.objective.OverlapAndEntropy`.
     mixed_precision : bool
         Run matrix products in bfloat16, where the machine is faster in it than in float32.
     seed : int
@@ -63,6 +70,7 @@ class TrainingConfig:
     checkpoint_every_s: float = 180.0
     log_every: int = 25
     loss_stride: int = 1
+    dice_smoothing: float = NO_SMOOTHING
     mixed_precision: bool = True
     seed: int = 0
     patches_per_scan: int = 1
@@ -72,6 +80,8 @@ class TrainingConfig:
         """Check that the numbers make sense together."""
         if min(self.steps, self.batch_size, self.patches_per_scan, *self.patch_shape) < 1:
             raise UsageError("steps, batch, patches per scan and patch sizes must be at least 1")
+        if self.dice_smoothing <= 0:
+            raise UsageError("the Dice's smoothing must be above 0: it keeps 0 / 0 from the loss")
         if self.batch_size % self.patches_per_scan:
             raise UsageError(
                 f"a batch of {self.batch_size} patches cannot be drawn "

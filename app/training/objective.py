@@ -11,6 +11,7 @@ from monai.networks.utils import one_hot
 from torch import Tensor, nn
 
 from app.models.segmenter import Segmenter
+from app.training.config import NO_SMOOTHING, TrainingConfig
 
 AUXILIARY_WEIGHT = 0.5
 
@@ -66,9 +67,16 @@ class SharedDiceLoss(nn.Module):
     Dice over a batch is no mean over its patches, so the processes share their sums
     before the ratio is taken. Alone, this is MONAI's ``DiceLoss(to_onehot_y=True,
     softmax=True, include_background=False, batch=True)``.
+
+    Parameters
+    ----------
+    smoothing : float
+        See :class:`OverlapAndEntropy`.
     """
 
-    smooth = 1e-5
+    def __init__(self, smoothing: float = NO_SMOOTHING) -> None:
+        super().__init__()
+        self.smoothing = smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Map (N, C, Z, Y, X) logits and (N, 1, Z, Y, X) labels to a scalar."""
@@ -77,7 +85,7 @@ class SharedDiceLoss(nn.Module):
         over = (0, 2, 3, 4)
         sums = torch.stack([(found * wanted).sum(over), found.sum(over) + wanted.sum(over)])
         overlap, held = _SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
-        missed: Tensor = 1 - (2 * overlap + self.smooth) / (held + self.smooth)
+        missed: Tensor = 1 - (2 * overlap + self.smoothing) / (held + self.smoothing)
         return missed.mean()
 
 
@@ -86,14 +94,28 @@ class OverlapAndEntropy(nn.Module):
 
     Dice is taken over the whole batch, so that an organ absent from one patch does
     not count as missed there.
+
+    Parameters
+    ----------
+    smoothing : float
+        Voxels added above and below the fraction. Without them the Dice of an organ that is in
+        no patch of the batch is 0 however little of it is found: its gradient vanishes, and
+        false specks cost nothing but their cross-entropy, a thousandth of what missing such a
+        speck costs where it is one. With ``s`` of them, ``h`` false voxels cost
+        ``h / (h + s)``, which falls as specks shrink.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, smoothing: float = NO_SMOOTHING) -> None:
         super().__init__()
         self.alone = DiceCELoss(
-            to_onehot_y=True, softmax=True, include_background=False, batch=True
+            to_onehot_y=True,
+            softmax=True,
+            include_background=False,
+            batch=True,
+            smooth_nr=smoothing,
+            smooth_dr=smoothing,
         )
-        self.shared = SharedDiceLoss()
+        self.shared = SharedDiceLoss(smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor, labeled: Tensor | None = None) -> Tensor:
         """Map logits and labels to a scalar; see :func:`marginalize` for ``labeled``."""
@@ -113,12 +135,14 @@ class Objective(nn.Module):
     ----------
     stride : int
         The loss looks at every so-manieth voxel along each axis.
+    smoothing : float
+        See :class:`OverlapAndEntropy`.
     """
 
-    def __init__(self, stride: int = 1) -> None:
+    def __init__(self, stride: int = 1, smoothing: float = NO_SMOOTHING) -> None:
         super().__init__()
         self.stride = stride
-        self.loss = OverlapAndEntropy()
+        self.loss = OverlapAndEntropy(smoothing)
 
     def forward(
         self, model: nn.Module, images: Tensor, labels: Tensor, labeled: Tensor | None = None
@@ -143,11 +167,17 @@ class DeepSupervision(nn.Module):
         Channels of the encoder's stages.
     num_classes : int
         Classes, background included.
+    smoothing : float
+        See :class:`OverlapAndEntropy`. The coarser stages do without: a few of their voxels
+        are a whole adrenal gland.
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], num_classes: int, smoothing: float = NO_SMOOTHING
+    ) -> None:
         super().__init__()
-        self.loss = OverlapAndEntropy()
+        self.loss = OverlapAndEntropy(smoothing)
+        self.coarse_loss = OverlapAndEntropy()
         self.heads = nn.ModuleList(nn.Conv3d(width, num_classes, 1) for width in widths[1:])
 
     def forward(
@@ -163,13 +193,13 @@ class DeepSupervision(nn.Module):
             # The coarse voxel's middle; a vote would cost more and tell little else.
             middle = slice(stride // 2, None, stride)
             seen = labels[:, :, middle, middle, middle]
-            auxiliary = self.loss(head(skip).float(), seen, labeled)
+            auxiliary = self.coarse_loss(head(skip).float(), seen, labeled)
             total = total + AUXILIARY_WEIGHT / len(self.heads) * auxiliary
         return total
 
 
-def make_objective(model: nn.Module, widths: Sequence[int], stride: int) -> nn.Module:
+def make_objective(model: nn.Module, widths: Sequence[int], config: TrainingConfig) -> nn.Module:
     """Choose deep supervision for the segmenter, the plain loss otherwise."""
     if isinstance(model, Segmenter):
-        return DeepSupervision(widths, model.classify.out_channels)
-    return Objective(stride)
+        return DeepSupervision(widths, model.classify.out_channels, config.dice_smoothing)
+    return Objective(config.loss_stride, config.dice_smoothing)

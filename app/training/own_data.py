@@ -178,7 +178,7 @@ def train_on_scans(
         network,
         config,
         output,
-        objective=make_objective(network, phase.widths, config.loss_stride),
+        objective=make_objective(network, phase.widths, config),
         process=process,
         board=board,
     )

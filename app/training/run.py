@@ -96,7 +96,7 @@ def train(
     logger.info("training %s on %d bodies", phase.name, len(bodies))
     torch.manual_seed(config.seed)
     network = build_network(phase)
-    objective = make_objective(network, phase.widths, config.loss_stride)
+    objective = make_objective(network, phase.widths, config)
     process = Process(device=this_device())
     trainer = Trainer(network, config, output, objective=objective, process=process)
     resumed = trainer.resume()

@@ -3,11 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn
 
 from app.config import LOCATE, SEGMENT
+from app.errors import UsageError
 from app.models.locator import Locator
 from app.models.segmenter import Segmenter
+from app.training.config import NO_SMOOTHING, RECIPES
 from app.training.objective import (
     DeepSupervision,
     Objective,
@@ -66,8 +69,61 @@ def test_deep_supervision_teaches_stages_that_the_logits_do_not_need():
 
 
 def test_only_the_segmenter_is_supervised_deeply():
-    assert isinstance(make_objective(Segmenter(SMALL), SMALL.widths, 1), DeepSupervision)
-    assert isinstance(make_objective(Locator(LOCATE), LOCATE.widths, 2), Objective)
+    deep = make_objective(Segmenter(SMALL), SMALL.widths, RECIPES["segment"])
+    plain = make_objective(Locator(LOCATE), LOCATE.widths, RECIPES["locate"])
+
+    assert isinstance(deep, DeepSupervision)
+    assert isinstance(plain, Objective)
+    assert plain.stride == RECIPES["locate"].loss_stride
+
+
+def _specks(number):
+    """Logits of a volume in which so many voxels are taken for the second of two organs."""
+    logits = torch.zeros(1, 3, 4, 6, 8)
+    logits[:, 0] = 50
+    logits[:, :2, :2] = torch.tensor([0.0, 50.0])[None, :, None, None, None]
+    logits.flatten(2)[..., -number:] = torch.tensor([0.0, 0.0, 50.0])[None, :, None]
+    labels = torch.zeros(1, 1, 4, 6, 8, dtype=torch.long)
+    labels[:, :, :2] = 1
+    return logits, labels
+
+
+def test_smoothing_makes_a_smaller_speck_of_an_absent_organ_the_lesser_evil():
+    """The Dice alone: cross-entropy is taken off."""
+    smoothed, plain = OverlapAndEntropy(10.0), OverlapAndEntropy()
+
+    def dice_loss(loss, number):
+        logits, labels = _specks(number)
+        return (loss(logits, labels) - F.cross_entropy(logits, labels[:, 0])).item()
+
+    # Two organs: one found whole, the other h voxels where there is none, so (0 + loss) / 2.
+    assert dice_loss(smoothed, 5) == pytest.approx(5 / 15 / 2, abs=1e-5)
+    assert dice_loss(smoothed, 30) == pytest.approx(30 / 40 / 2, abs=1e-5)
+    assert dice_loss(plain, 5) == pytest.approx(dice_loss(plain, 30), abs=1e-5)
+
+
+def test_only_with_smoothing_does_the_dice_unlearn_an_absent_organ():
+    def push(loss):
+        logits, labels = _specks(5)
+        logits = (logits / 10).requires_grad_()  # not so sure that softmax passes nothing on
+        (loss(logits, labels) - F.cross_entropy(logits, labels[:, 0])).backward()
+        return logits.grad.flatten(2)[0, 2, -5:].mean().item()
+
+    assert push(OverlapAndEntropy(10.0)) > 1e-4
+    assert push(OverlapAndEntropy()) < 1e-6
+
+
+def test_the_recipe_decides_on_smoothing_of_the_finest_stage_alone():
+    recipe = replace(RECIPES["segment"], dice_smoothing=7.0)
+
+    deep = make_objective(Segmenter(SMALL), SMALL.widths, recipe)
+    plain = make_objective(Locator(LOCATE), LOCATE.widths, recipe)
+
+    assert deep.loss.alone.dice.smooth_nr == deep.loss.alone.dice.smooth_dr == 7.0
+    assert deep.loss.shared.smoothing == plain.loss.shared.smoothing == 7.0
+    assert deep.coarse_loss.alone.dice.smooth_dr == NO_SMOOTHING
+    with pytest.raises(UsageError, match="above 0"):
+        replace(recipe, dice_smoothing=0.0)
 
 
 def test_background_may_be_an_organ_that_nobody_looked_for():
@@ -127,10 +183,11 @@ def test_cases_with_other_organs_labeled_share_a_batch():
     assert loss(logits[:1], labels[:1], labeled[:1]).item() == pytest.approx(0, abs=1e-4)
 
 
-def test_what_several_processes_minimize_is_the_same_loss(tmp_path):
+@pytest.mark.parametrize("smoothing", [NO_SMOOTHING, 20.0])
+def test_what_several_processes_minimize_is_the_same_loss(tmp_path, smoothing):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 4, 3, 4, 5), torch.randint(0, 4, (2, 1, 3, 4, 5))
-    loss = OverlapAndEntropy()
+    loss = OverlapAndEntropy(smoothing)
     alone = loss(logits, labels)
     meeting = (tmp_path / "meeting").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)

@@ -36,7 +36,7 @@ def measure(patch: int) -> str:
     image = torch.randn(1, 1, *config.patch_shape)
     labels = torch.randint(len(SEGMENT.class_names), image.shape)
     with TemporaryDirectory() as folder:
-        objective = make_objective(network, SEGMENT.widths, config.loss_stride)
+        objective = make_objective(network, SEGMENT.widths, config)
         trainer = Trainer(network, config, Path(folder), objective=objective)
         trainer.train_step(image, labels)
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
