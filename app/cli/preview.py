@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from app.cli.cases import Case, find_cases, printable
+from app.cli.record import is_unchanged
 from app.errors import CascadeError, UsageError
 from app.manifest import sha256_of
 
@@ -133,6 +134,11 @@ class BatchReport:
             Its entry of the record; gets a warning if the picture fails.
         """
         if entry["status"] != "ok":
+            self._report.add_undrawn(entry)
+        elif not is_unchanged(case.scan_path, entry):
+            why = "the scan changed, or was removed, after it was segmented"
+            logger.error("no picture of %s: %s", case.name, why)
+            entry["warnings"] = [*entry["warnings"], NO_PICTURE + why]
             self._report.add_undrawn(entry)
         elif (picture_path := add_case(self._report, case, entry)) is not None:
             self._hand_over(picture_path)

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 RECORD_NAME = "run.json"
 
 _PIECE_BYTES = 1 << 20
+# No scan that fits into memory is as large. A file may be, by what follows its voxels.
+_MOST_BYTES = 16 << 30
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -61,7 +63,7 @@ def state_of(scan_path: Path) -> dict[str, int]:
     }
 
 
-def content_sha256(scan_path: Path) -> str:
+def content_sha256(scan_path: Path) -> str | None:
     """Give the SHA-256 of all that a scan is read from, in hexadecimal.
 
     Parameters
@@ -71,8 +73,9 @@ def content_sha256(scan_path: Path) -> str:
 
     Returns
     -------
-    str
-        Of the file; of several, of their bytes one file after the other, by name.
+    str or None
+        Of the file; of several, of their bytes one file after the other, by name. None
+        if they hold more than 16 GiB, which are not read.
 
     Raises
     ------
@@ -80,7 +83,10 @@ def content_sha256(scan_path: Path) -> str:
         If a file cannot be read.
     """
     digest = hashlib.sha256()
-    for file in sorted(_files_of(scan_path)):
+    files = sorted(_files_of(scan_path))
+    if sum(file.stat().st_size for file in files) > _MOST_BYTES:
+        return None
+    for file in files:
         with file.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 digest.update(piece)
@@ -161,6 +167,30 @@ def finished_cases(
     return {case.name: entries[case.name] for case in cases if _is_finished(case, entries)}
 
 
+def is_unchanged(scan_path: Path, entry: Mapping[str, Any]) -> bool:
+    """Tell whether a scan holds what it held when it was segmented.
+
+    Parameters
+    ----------
+    scan_path : Path
+        As for :func:`state_of`.
+    entry : mapping of str to object
+        The scan's entry of the record.
+
+    Returns
+    -------
+    bool
+        False if it cannot be read.
+    """
+    sha256 = entry.get("input_sha256")
+    try:
+        return entry.get("input_state") == state_of(scan_path) or (
+            sha256 is not None and sha256 == content_sha256(scan_path)
+        )
+    except (InputError, OSError):
+        return False
+
+
 def write_record(record: dict[str, Any], path: Path) -> None:
     """Write a record, whole or not at all; complain in the log where it cannot be written."""
     try:
@@ -237,16 +267,5 @@ def _is_finished(case: Case, entries: dict[str, dict[str, Any]]) -> bool:
         entry.get("status") == "ok"
         and case.label_path.is_file()
         and entry.get("output_sha256") == sha256_of(case.label_path)
-        and _is_unchanged(case.scan_path, entry)
+        and is_unchanged(case.scan_path, entry)
     )
-
-
-def _is_unchanged(scan_path: Path, entry: dict[str, Any]) -> bool:
-    """Tell whether a scan holds what it held when it was segmented."""
-    try:
-        return entry.get("input_sha256") is not None and (
-            entry.get("input_state") == state_of(scan_path)
-            or entry["input_sha256"] == content_sha256(scan_path)
-        )
-    except (InputError, OSError):  # which the scan will fail with when it is tried
-        return False

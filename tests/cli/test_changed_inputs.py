@@ -5,6 +5,7 @@ import os
 import shutil
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from dicom_files import write_series
 
@@ -137,6 +138,29 @@ def test_scan_that_is_gone_when_its_turn_comes_fails_by_name(
     )
 
 
+@pytest.mark.parametrize("change", [write_other, lambda path: path.unlink()])
+def test_scan_that_changes_after_its_label_map_was_written_gets_no_picture_of_another(
+    tmp_path, stand_in_weights, monkeypatch, change
+):
+    from app.cli import batch
+
+    segment_scan = batch.segment_scan
+
+    def changing(scan_path, label_path, cascade, **options):
+        report = segment_scan(scan_path, label_path, cascade, **options)
+        change(scan_path)
+        return report
+
+    monkeypatch.setattr(batch, "segment_scan", changing)
+    write_nifti(tmp_path / "a.nii")
+    output = tmp_path / "labels"
+    assert predict(tmp_path, output, stand_in_weights, "--preview") == 0
+    case = cases_of(output)["a"]
+    assert (case["status"], case["output_sha256"]) == ("ok", sha256_of(output / "a.nii.gz"))
+    assert case["warnings"][-1].startswith("no picture: the scan changed")
+    assert not (output / "a.png").exists()
+
+
 def test_box_of_a_scan_that_changes_is_not_told(tmp_path, stand_in_weights, monkeypatch):
     write_nifti(tmp_path / "a.nii")
     happens(monkeypatch, "locate", lambda given: tmp_path / "a.nii", {"a": write_other})
@@ -177,9 +201,23 @@ def test_resume_does_again_what_a_record_without_contents_tells_of(tmp_path, sta
     before = (output / "a.nii.gz").stat().st_ino
     record = json.loads((output / "run.json").read_text())
     del record["cases"][0]["input_sha256"]
+    del record["cases"][0]["input_state"]["changed_ns"]
     (output / "run.json").write_text(json.dumps(record))
     assert predict(tmp_path, output, stand_in_weights, "--resume") == 0
     assert (output / "a.nii.gz").stat().st_ino != before
+
+
+def test_file_of_many_gigabytes_is_not_read_for_its_contents(tmp_path, stand_in_weights):
+    write_series(tmp_path / "series", hu_of(350), SPACING_MM)
+    large = last_slice(tmp_path / "series")
+    os.truncate(large, 1 << 40)  # takes no room on the disk
+    output = tmp_path / "labels"
+    assert predict(tmp_path, output, stand_in_weights) == 0
+    assert cases_of(output)["series"]["input_sha256"] is None
+    os.utime(large)
+    before = (output / "series.nii.gz").stat().st_ino
+    assert predict(tmp_path, output, stand_in_weights, "--resume") == 0
+    assert (output / "series.nii.gz").stat().st_ino != before  # nobody can tell
 
 
 def test_contents_are_of_all_files_and_no_other(tmp_path):
