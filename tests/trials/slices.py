@@ -52,7 +52,8 @@ def main():
     options = parser.parse_args()
     (scan, _), (labels, _) = read_scan(options.scan), read_scan(options.labels)
     rows = [draw(scan, labels, height, options.width) for height in options.heights]
-    Image.fromarray(np.concatenate(rows)).quantize(128).save(options.output)
+    picture = Image.fromarray(np.concatenate(rows))
+    picture.quantize(method=Image.Quantize.MAXCOVERAGE).save(options.output, optimize=True)
 
 
 if __name__ == "__main__":
