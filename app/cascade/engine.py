@@ -139,7 +139,8 @@ class CpuNetwork:
     Raises
     ------
     WeightsError
-        If the IR cannot be read or is not a network over single patches.
+        If the IR cannot be read, is not a network over single patches, or cannot be compiled
+        for this processor.
     UsageError
         If ``threads`` is not positive.
     """
@@ -157,9 +158,9 @@ class CpuNetwork:
             "INFERENCE_PRECISION_HINT": _TYPES[resolve_precision(precision)],
         }
         try:
-            compiled = core.compile_model(core.read_model(model_path), "CPU", settings)
-            shape = tuple(compiled.input(INPUT_NAME).shape)
-            scores_shape = tuple(compiled.output(0).shape)
+            model = core.read_model(model_path)
+            shape = tuple(model.input(INPUT_NAME).shape)
+            scores_shape = tuple(model.output(0).shape)
         except RuntimeError as error:
             raise WeightsError(f"{model_path}: not a usable network ({error})") from error
         if len(shape) != 5 or shape[:2] != (1, 1) or scores_shape[2:] != shape[2:]:
@@ -167,6 +168,13 @@ class CpuNetwork:
                 f"{model_path}: input {shape} and output {scores_shape} found, "
                 "(1, 1, Z, Y, X) and (1, C, Z, Y, X) expected"
             )
+        try:
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{model_path}: not compiled for this processor ({error}); the engine needs one "
+                "with AVX, as `lscpu` tells, so run on another"
+            ) from error
         self._request = compiled.create_infer_request()
         self._patch_shape: IndexZYX = (shape[2], shape[3], shape[4])
         self._num_channels = int(scores_shape[1])

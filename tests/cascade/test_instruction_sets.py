@@ -3,8 +3,8 @@
 The engine picks other kernels for other instruction sets, and those add up in other orders. An
 environment variable hides instructions from oneDNN, which does most of the work, so that this
 machine stands in for lesser ones; the names of the kernels show that it obeys. Matrix products
-(MLAS) and a kernel of the engine's own ask the processor themselves. Processors without AVX are
-left out: the engine compiles phase two for none of them.
+(MLAS) and a kernel of the engine's own ask the processor themselves. The engine compiles phase two
+for no processor without AVX, and that is told.
 """
 
 import json
@@ -93,3 +93,24 @@ def test_labels_differ_by_rounding_ties_alone(runs, instructions):
         assert differ.mean() < 1e-4
         second, best = np.partition(expected[:, differ], -2, axis=0)[-2:]
         assert (best - second < 2 * ROUNDING).all()
+
+
+def test_a_processor_that_the_engine_knows_no_kernels_for_is_named_as_the_cause():
+    open_network = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from app.cascade.engine import CpuNetwork
+CpuNetwork({str(ROOT / "weights" / "segment" / "model.xml")!r}, threads=1, precision="f32")
+"""
+
+    finished = subprocess.run(
+        [sys.executable, "-c", open_network],
+        env=os.environ | {HIDES_INSTRUCTIONS: "SSE41"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert finished.returncode == 1
+    assert "WeightsError" in finished.stderr
+    assert "not compiled for this processor" in finished.stderr
+    assert "AVX" in finished.stderr
