@@ -23,8 +23,8 @@ from app.synthesis.phantom import make_phantom
 ROOT = Path(__file__).resolve().parents[2]
 HIDES_INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
 ALL = "all"
-ROUNDING = 0.01
-"""Most that logits, which reach 100, may differ. A hundredth of a logit is 0.25 % of certainty."""
+ROUNDING = 0.02
+"""Most that logits, which reach 100, may differ. A fiftieth of a logit is 0.5 % of certainty."""
 
 RUN = f"""
 import json, sys

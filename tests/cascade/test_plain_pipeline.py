@@ -7,7 +7,6 @@ import pytest
 import SimpleITK as sitk
 
 from app.benchmark.compare import dice_per_organ
-from app.cascade.engine import cpu_features
 from app.cli.main import main
 from app.labels import NUM_CLASSES, ORGANS
 from app.synthesis.phantom import make_phantom
@@ -18,7 +17,7 @@ from plain_pipeline import plain_labels
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 SPACING_MM = (3.5, 2.6, 3.0)
-LEAST_DSC = {"f32": 0.999, "bf16": 0.995}
+LEAST_DSC = 0.999
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,11 @@ def expected(scan_path):
     return plain_labels(scan_path, WEIGHTS)
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_the_fast_way_gives_the_labels_of_the_plain_way(scan_path, expected, tmp_path, precision):
-    if precision != "f32" and cpu_features().precision != precision:
-        pytest.skip("this processor does not compute in bf16")
+def test_the_fast_way_gives_the_labels_of_the_plain_way(scan_path, expected, tmp_path):
+    """In f32, on any processor; tests/trials/plain.py holds bf16 to the marks on real scans."""
     code = main(
         ["predict", "--input", str(scan_path), "--output", str(tmp_path), "--weights", str(WEIGHTS),
-         "--precision", precision]
+         "--precision", "f32"]
     )  # fmt: skip
     assert code == 0
     found = sitk.DICOMOrient(sitk.ReadImage(tmp_path / "body.nii.gz"), "LPS")
@@ -53,7 +50,7 @@ def test_the_fast_way_gives_the_labels_of_the_plain_way(scan_path, expected, tmp
     held = [agreement[organ.name] for organ in ORGANS if sizes[organ.value] >= 500]
     assert len(held) >= 10  # else it would say little
     worst, *others = sorted(held)
-    assert min(others) >= LEAST_DSC[precision]
+    assert min(others) >= LEAST_DSC
     # Whether a piece hangs on an organ by a voxel, and so is believed, may be a matter of rounding,
     # as it is of one of 45 voxels beside the duodenum.
     assert worst >= 0.99
