@@ -26,10 +26,10 @@ from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
 from app.cli.record import (
     RECORD_NAME,
-    content_sha256,
     ended_by_signals,
     finished_cases,
     remove_partial_files,
+    state_and_content,
     state_of,
     weights_used,
     write_record,
@@ -323,8 +323,8 @@ def _hand_over_all(paths: Iterable[Path]) -> None:
 def _check_unchanged(case: Case, entry: dict[str, Any]) -> None:
     """Fail a scan that changed or went away while it was worked on; note what it holds."""
     try:
-        sha256 = content_sha256(case.scan_path)
-        changed = state_of(case.scan_path) != entry["input_state"]
+        state, sha256 = state_and_content(case.scan_path)
+        changed = state != entry["input_state"]
     except (CascadeError, OSError):
         changed = True
     if changed:

@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 FORMATS = ("nifti", "seg.nrrd", "dicom-seg")
 STATISTICS_NAME = "organs.csv"
 CONFIDENCE_NAME = "confidence"
-PAGE_NAME = "report.html"
 
 
 def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +103,7 @@ class Extras:
         from app.outputs import boxes
         from app.outputs.label_tables import check_label_tables
         from app.outputs.organ_table import OrganTable
+        from app.report.page import REPORT_NAME
 
         self.output: Path = arguments.output
         self.formats: Sequence[str] = arguments.formats
@@ -116,6 +116,7 @@ class Extras:
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
         if self.boxes is None:
             check_label_tables(self.output)
+        self._page = self.output / REPORT_NAME
         self._draws: bool = arguments.preview
         self._earlier: list[OrganTable | BoxTable] | None = None
         self._shown: frozenset[str] | None = None
@@ -196,19 +197,20 @@ class Extras:
             If something cannot be removed.
         """
         from app.cli.cases import printable
+        from app.imaging.io import as_text
 
         among_scans = self.output.resolve() == case.scan_path.parent.resolve()
         for path in self._beside(case):
             if not (among_scans and path.parent == self.output):
                 _remove(path)
-        if _written_out(case.name) in self._cases_on_earlier_page():
+        if as_text(case.name) in self._cases_on_earlier_page():
             self._shown = frozenset()
-            _remove(self.output / PAGE_NAME)
+            _remove(self._page)
             if not self._draws:
                 logger.warning(
                     "%s: of an earlier run, removed, as it showed %s as it was; "
                     "python -m app preview draws another",
-                    self.output / PAGE_NAME,
+                    self._page,
                     printable(case.name),
                 )
         changed = []
@@ -234,11 +236,11 @@ class Extras:
         """List what the page of an earlier run shows; nothing if it is of another program."""
         if self._shown is None:
             self._shown = frozenset()
-            if (self.output / PAGE_NAME).is_file():
+            if self._page.is_file():
                 from app.report.page import cases_on_page
 
                 with contextlib.suppress(OSError):
-                    self._shown = cases_on_page(self.output / PAGE_NAME)
+                    self._shown = cases_on_page(self._page)
         return self._shown
 
     def _earlier_tables(self) -> "list[OrganTable | BoxTable]":
@@ -328,11 +330,6 @@ def _remove(path: Path) -> None:
             f"{path}: of an earlier run, cannot be removed ({error.strerror}); "
             "move it away and run again"
         ) from error
-
-
-def _written_out(name: str) -> str:
-    """Write out bytes of a file's name that are no text, as the page does."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _names(text: str) -> list[str]:

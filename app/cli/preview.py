@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from app.cli.cases import Case, find_cases, printable
-from app.cli.record import is_unchanged
+from app.cli.record import RECORD_NAME, is_unchanged
 from app.errors import CascadeError, UsageError
 from app.manifest import sha256_of
 
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0 if all were drawn, 1 if some could not be.
     """
-    from app.report.writer import REPORT_NAME, ReportWriter
+    from app.report.page import REPORT_NAME
+    from app.report.writer import ReportWriter
 
     cases = find_cases(arguments.input, arguments.output)
     if not any(case.label_path.exists() for case in cases):
@@ -210,7 +211,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     dict
         Its ``cases``, if it has any, all have a name and a status.
     """
-    path = folder / "run.json"
+    path = folder / RECORD_NAME
     try:
         record: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
 
-_PIECE_BYTES = 1 << 20
 # No scan that fits into memory is as large. A file may be, by what follows its voxels.
 _MOST_BYTES = 16 << 30
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -49,18 +48,7 @@ def state_of(scan_path: Path) -> dict[str, int]:
     UnreadableScanError
         If a file is not there.
     """
-    try:
-        stats = [file.stat() for file in _files_of(scan_path)]
-    except OSError as error:
-        raise UnreadableScanError(
-            f"{scan_path}: cannot be read ({error.strerror}); copy it again"
-        ) from error
-    return {
-        "files": len(stats),
-        "bytes": sum(stat.st_size for stat in stats),
-        "modified_ns": max(stat.st_mtime_ns for stat in stats),
-        "changed_ns": max(stat.st_ctime_ns for stat in stats),
-    }
+    return _state_of(scan_path, _files_of(scan_path))
 
 
 def content_sha256(scan_path: Path) -> str | None:
@@ -82,14 +70,41 @@ def content_sha256(scan_path: Path) -> str | None:
     OSError
         If a file cannot be read.
     """
-    digest = hashlib.sha256()
-    files = sorted(_files_of(scan_path))
+    return _sha256_of_all(_files_of(scan_path))
+
+
+def state_and_content(scan_path: Path) -> tuple[dict[str, int], str | None]:
+    """Give what :func:`state_of` and :func:`content_sha256` do, looking for the files once.
+
+    The state is that after the content was read.
+    """
+    files = _files_of(scan_path)
+    sha256 = _sha256_of_all(files)
+    return _state_of(scan_path, files), sha256
+
+
+def _state_of(scan_path: Path, files: Iterable[Path]) -> dict[str, int]:
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise UnreadableScanError(
+            f"{scan_path}: cannot be read ({error.strerror}); copy it again"
+        ) from error
+    return {
+        "files": len(stats),
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified_ns": max(stat.st_mtime_ns for stat in stats),
+        "changed_ns": max(stat.st_ctime_ns for stat in stats),
+    }
+
+
+def _sha256_of_all(files: Collection[Path]) -> str | None:
     if sum(file.stat().st_size for file in files) > _MOST_BYTES:
         return None
-    for file in files:
+    digest = hashlib.sha256()
+    for file in sorted(files):
         with file.open("rb") as stream:
-            while piece := stream.read(_PIECE_BYTES):
-                digest.update(piece)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 
@@ -184,8 +199,9 @@ def is_unchanged(scan_path: Path, entry: Mapping[str, Any]) -> bool:
     """
     sha256 = entry.get("input_sha256")
     try:
-        return entry.get("input_state") == state_of(scan_path) or (
-            sha256 is not None and sha256 == content_sha256(scan_path)
+        files = _files_of(scan_path)
+        return entry.get("input_state") == _state_of(scan_path, files) or (
+            sha256 is not None and sha256 == _sha256_of_all(files)
         )
     except (InputError, OSError):
         return False

@@ -22,9 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.cli import train
+from app.cli.preview import read_record
 from app.cli.refine import RULES
 from app.config import DEFAULT_WEIGHTS
 from app.errors import UsageError
+from app.manifest import CHECKPOINT_NAME, TRAINING_NAME
 
 HELP = "train in rounds on pseudo-labels: predict, refine, train, and again"
 
@@ -93,7 +95,7 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse what would fail after hours, and to go on with what was begun otherwise."""
     if arguments.rounds < 1:
         raise UsageError(f"--rounds {arguments.rounds}: at least 1 expected")
-    if not (arguments.weights / "segment" / "checkpoint.safetensors").is_file():
+    if not (arguments.weights / "segment" / CHECKPOINT_NAME).is_file():
         raise UsageError(f"--weights {arguments.weights}: no checkpoint of segment in it")
     _check_train_options(arguments)
     _check_begun(arguments)
@@ -172,11 +174,8 @@ def _label(folder: Path, weights: Path, labels: Path | None, arguments: argparse
 
 def _has_tried_all(predictions: Path) -> bool:
     """Tell a prediction of all scans, of which some may have failed, from one that broke off."""
-    try:
-        record = json.loads((predictions / "run.json").read_text(encoding="utf-8"))
-        statuses = [entry["status"] for entry in record["cases"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    record = read_record(predictions)
+    statuses = [entry["status"] for entry in record.get("cases", [])]
     return len(statuses) == record.get("num_cases") and "ok" in statuses
 
 
@@ -184,7 +183,7 @@ def _train_words(folder: Path, weights: Path, arguments: argparse.Namespace) -> 
     """Give the command of a round's training."""
     words = ["train", "--phase", "segment", "--data", arguments.data]
     words += ["--pseudo-labels", folder / "labels", "--output", folder / "segment"]
-    words += ["--start-from", weights / "segment" / "checkpoint.safetensors"]
+    words += ["--start-from", weights / "segment" / CHECKPOINT_NAME]
     words += ["--steps", str(arguments.steps), *arguments.train_options]
     return [str(word) for word in words]
 
@@ -196,9 +195,9 @@ def _convert(folder: Path, weights: Path) -> int:
     shutil.copytree(weights / "locate", draft / "locate")
     (draft / "segment").mkdir()
     best = trained / "best.safetensors"  # there is none where nothing is held out
-    checkpoint = best if best.exists() else trained / "checkpoint.safetensors"
-    shutil.copyfile(checkpoint, draft / "segment" / "checkpoint.safetensors")
-    shutil.copyfile(trained / "training.json", draft / "segment" / "training.json")
+    checkpoint = best if best.exists() else trained / CHECKPOINT_NAME
+    shutil.copyfile(checkpoint, draft / "segment" / CHECKPOINT_NAME)
+    shutil.copyfile(trained / TRAINING_NAME, draft / "segment" / TRAINING_NAME)
     if code := _step(["export", "--weights", draft, "--phase", "segment"]):
         return code
     draft.rename(folder / "weights")

@@ -257,6 +257,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def as_text(name: str) -> str:
+    """Write out bytes of a file's name that are no text, so that files of text can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

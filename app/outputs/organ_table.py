@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from app.errors import InputError
-from app.imaging.io import atomic_path
+from app.imaging.io import as_text, atomic_path
 from app.imaging.organ_statistics import OrganStatistics
 
 COLUMNS = (
@@ -69,7 +69,7 @@ class OrganTable:
         OutputError
             If the file cannot be written; then the table is as it was.
         """
-        name = _as_text(case)
+        name = as_text(case)
         rows = [_row(name, organ, (flags or {}).get(organ.organ, ())) for organ in organs]
         self._write(self._rows | {name: rows})
 
@@ -82,11 +82,11 @@ class OrganTable:
             If the file cannot be written.
         """
         if case in self:
-            self._write({name: rows for name, rows in self._rows.items() if name != _as_text(case)})
+            self._write({name: rows for name, rows in self._rows.items() if name != as_text(case)})
 
     def __contains__(self, case: str) -> bool:
         """Tell whether the table has rows of a case."""
-        return _as_text(case) in self._rows
+        return as_text(case) in self._rows
 
     def _write(self, rows_by_case: dict[str, list[dict[str, str]]]) -> None:
         with (
@@ -98,11 +98,6 @@ class OrganTable:
             for _, rows in sorted(rows_by_case.items()):
                 writer.writerows(rows)
         self._rows = rows_by_case
-
-
-def _as_text(case: str) -> str:
-    """Write out bytes of a case's name that are no text, as the file cannot hold them."""
-    return case.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _row(case: str, organ: OrganStatistics, more_flags: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import Any
 from app.labels import ORGANS, Organ
 from app.report.viewing_copy import VIEWING_WINDOW_HU
 
+REPORT_NAME = "report.html"
+
 SHORT_NAMES = {
     "right_kidney": "right<br>kidney",
     "left_kidney": "left<br>kidney",

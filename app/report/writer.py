@@ -11,15 +11,13 @@ import numpy as np
 from app.errors import InputError
 from app.imaging.crop import bounding_box, crop
 from app.imaging.geometry import LabelVolume
-from app.imaging.io import atomic_path, read_scan, write_volume
+from app.imaging.io import as_text, atomic_path, read_scan, write_volume
 from app.imaging.label_maps import grid_difference, read_label_map
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
-from app.report.page import PageCase, ViewerFiles, page_parts
+from app.report.page import REPORT_NAME, PageCase, ViewerFiles, page_parts
 from app.report.picture import draw_picture
 from app.report.viewing_copy import ViewingCopy, viewing_copy
-
-REPORT_NAME = "report.html"
 
 MOST_PAGE_BYTES = 100_000_000
 """Beyond this, cases are in the page's table but not in its viewer."""
@@ -100,8 +98,8 @@ class ReportWriter:
             volumes_ml = {name: ml for name, ml in volumes_ml.items() if ml or name in organs}
         entry = entry | {"volumes_ml": volumes_ml}
         copy = viewing_copy(scan, labels)
-        title = _as_text(entry["name"])
-        warnings = [_as_text(str(warning)) for warning in entry.get("warnings") or []]
+        title = as_text(entry["name"])
+        warnings = [as_text(str(warning)) for warning in entry.get("warnings") or []]
         picture = draw_picture(scan, labels, copy, volumes_ml, title=title, warnings=warnings)
         picture_path = self.folder / f"{entry['name']}.png"
         with atomic_path(picture_path) as partial:
@@ -203,11 +201,6 @@ def read_pair(scan_path: Path, label_path: Path) -> tuple[Volume, LabelVolume]:
             f"{label_path}: not on the grid of its scan {scan_path}: {difference}; segment it again"
         )
     return scan, label_map.in_lps
-
-
-def _as_text(name: str) -> str:
-    """Write out bytes of a file's name that are no text."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _around_organs(labels: Volume) -> Volume:

@@ -100,9 +100,8 @@ class OverlapAndEntropy(nn.Module):
     smoothing : float
         Voxels added above and below the fraction. Without them the Dice of an organ that is in
         no patch of the batch is 0 however little of it is found: its gradient vanishes, and
-        false specks cost nothing but their cross-entropy, a thousandth of what missing such a
-        speck costs where it is one. With ``s`` of them, ``h`` false voxels cost
-        ``h / (h + s)``, which falls as specks shrink.
+        false specks cost nothing but their cross-entropy. With ``s`` of them, ``h`` false
+        voxels cost ``h / (h + s)``, which falls as specks shrink.
     """
 
     def __init__(self, smoothing: float = NO_SMOOTHING) -> None:
