@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
     people = []
     for file in files:
-        labels, _ = read_scan(file)
+        labels, _ = read_scan(file, as_labels=True)
         people.append(
             measure_placement(*thin(labels.array.astype("uint8"), labels.geometry.spacing_mm))
         )

@@ -174,7 +174,7 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
 
 def _read_labels(path: Path, geometry: Geometry) -> LabelVolume:
     """Read a label map, which must lie on its scan's grid and hold organs alone."""
-    labels, _ = read_scan(path)
+    labels, _ = read_scan(path, as_labels=True)
     difference = grid_difference(geometry, labels.geometry)
     if difference:
         raise InputError(f"{path}: not on its scan's grid: {difference}; resample it")

@@ -149,7 +149,7 @@ def _refine_file(
 
 def _read(path: Path, most: int) -> tuple[LabelVolume, Source]:
     """Read whole numbers from 0 to a bound, in canonical orientation."""
-    scan, source = read_scan(path)
+    scan, source = read_scan(path, as_labels=True)
     low, high = int(scan.array.min()), int(scan.array.max())
     if low < 0 or high > most:
         raise InputError(f"{path}: values from {low} to {high}, 0 to {most} expected")

@@ -89,7 +89,7 @@ def read_anatomy(file: Path) -> LabelVolume:
     UnreadableScanError
         If the file cannot be read, or spacing or values are not those of an anatomy.
     """
-    labels, _ = read_scan(file)
+    labels, _ = read_scan(file, as_labels=True)
     spacing_mm = labels.geometry.spacing_mm
     if not np.allclose(spacing_mm, SPACING_MM, rtol=0, atol=_SPACING_TOLERANCE_MM):
         raise UnreadableScanError(

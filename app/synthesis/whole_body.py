@@ -92,7 +92,7 @@ def read_bodies(folder: Path) -> dict[str, WholeBody]:
     ids: dict[str, int] = json.loads(table.read_text())
     bodies = {}
     for file in files:
-        labels, _ = read_scan(file)
+        labels, _ = read_scan(file, as_labels=True)
         name = file.name.removesuffix("_tissues.nii.gz")
         bodies[name] = WholeBody(name, np.ascontiguousarray(labels.array, np.uint8), ids)
     return bodies

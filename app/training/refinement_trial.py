@@ -41,7 +41,7 @@ class Trial:
 
 def read_labels(path: Path, spacing_mm: float) -> tuple[LabelVolume, SpacingZYX]:
     """Read a label map in LPS, on a grid no finer than asked for."""
-    scan, _ = read_scan(path)
+    scan, _ = read_scan(path, as_labels=True)
     labels = scan.array.astype(np.uint8)
     fine = scan.geometry.spacing_mm
     z, y, x = (max(step, spacing_mm) for step in fine)

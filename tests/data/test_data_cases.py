@@ -37,17 +37,21 @@ def test_what_cannot_be_trained_on_is_refused_with_its_reason(tmp_path):
     (tmp_path / "imagesTr" / "lonely_labels_0000.nii.gz").unlink()
     write_case(tmp_path, "short")
     write_image(tmp_path / "labelsTr" / "short.nii.gz", np.zeros((11, 14, 16), np.uint8))
+    write_case(tmp_path, "soft")
+    soft = sitk.Cast(sitk.ReadImage(tmp_path / "labelsTr" / "soft.nii.gz"), sitk.sitkFloat32)
+    sitk.WriteImage(0.5 * soft, tmp_path / "labelsTr" / "soft.nii.gz")
 
     cases, refused = find_cases(tmp_path)
 
     assert [case.name for case in cases] == ["good"]
     reasons = refusals(refused)
     assert "2 mm apart" in reasons["shifted.nii.gz"]
+    assert "whole numbers" in reasons["soft.nii.gz"]
     assert reasons["fourteen.nii.gz"].startswith("values from 0 to 14")  # told behind its path
     assert reasons["lonely_scan_0000.nii.gz"] == "no label map of this name"
     assert reasons["lonely_labels.nii.gz"] == "no scan of this name"
     assert "(11, 14, 16)" in reasons["short.nii.gz"]
-    assert len(refused) == 5
+    assert len(refused) == 6
 
 
 def test_one_grid_stored_in_two_orders_is_one_grid(tmp_path):
