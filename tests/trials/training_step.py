@@ -1,12 +1,14 @@
 """What a training step of phase two costs on this machine, and what keeping freed memory saves.
 
-    python tests/trials/training_step.py [--patch 96] [--rounds 3]
+    python tests/trials/training_step.py [--patch 96] [--rounds 3] [--preload LIBRARY ...]
 
 Each row is a process of its own: seconds, processor seconds and page faults of a step, in turn
-without and with `keep_freed_memory`.
+without and with `keep_freed_memory`, and with the allocators that are given (libjemalloc.so.2,
+libtcmalloc_minimal.so.4) in place of the C library's.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -18,6 +20,13 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 STEPS = 3
+
+KEEPING = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,thp:always",
+    "TCMALLOC_RELEASE_RATE": "0",
+}
+"""Lets jemalloc and tcmalloc keep freed memory; each passes over what is the other's."""
 
 
 def measure(patch: int) -> str:
@@ -58,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--preload", type=Path, nargs="*", default=[], metavar="LIBRARY")
     parser.add_argument("--one", choices=("as it comes", "kept"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -67,10 +77,17 @@ def main() -> None:
             keep_freed_memory()
         print(measure(arguments.patch))
         return
+    ways = [("as it comes", "as it comes", {}), ("kept", "kept", {})]
+    for library in arguments.preload:
+        preloaded = {"LD_PRELOAD": str(library), **KEEPING}
+        ways.append((library.name.split(".")[0], "as it comes", preloaded))
     for _ in range(arguments.rounds):
-        for way in ("as it comes", "kept"):
+        for name, way, environment in ways:
             command = [sys.executable, __file__, "--patch", str(arguments.patch), "--one", way]
-            print(f"{way:12}", subprocess.check_output(command, text=True).strip(), flush=True)
+            measured = subprocess.check_output(
+                command, env={**os.environ, **environment}, text=True
+            )
+            print(f"{name:22}", measured.strip(), flush=True)
 
 
 if __name__ == "__main__":
