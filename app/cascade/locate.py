@@ -16,8 +16,9 @@ from app.imaging.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-MARGIN_MM: SpacingZYX = (20.0, 15.0, 15.0)
-"""Room around the organs found, (z, y, x): slices are what phase one errs on most."""
+MARGIN_MM: SpacingZYX = (10.0, 10.0, 10.0)
+"""Room around the organs found, (z, y, x). An organ that goes on beyond it is looked after by
+the second look, so that room for the worst scan need not be paid for in all of them."""
 
 LEAST_ABDOMEN_MM3 = 20_000.0
 """A main component smaller than this (20 ml) is noise, not an abdomen."""

@@ -39,8 +39,8 @@ BESIDE_BOWEL = (
 )
 """Organs that packed bowel is laid against, where it is easily taken for them."""
 
-BESIDE_COLON = (*BESIDE_BOWEL, *[Tissue.STOMACH] * 3)
-"""Organs that wide colon is laid against; the stomach counts four times."""
+BESIDE_COLON = (*BESIDE_BOWEL, *[Tissue.STOMACH] * 5)
+"""Organs that wide colon is laid against; the stomach counts six times."""
 
 
 def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
@@ -134,7 +134,7 @@ def add_loops(scene: Scene) -> None:
 def _fill_evenly(scene: Scene, lumen: BoolVolume) -> LabelVolume:
     """Draw one content for a whole stretch of bowel: gas alone, or what often has gas above it."""
     kinds = (Tissue.BOWEL_FLUID, Tissue.STOOL, Tissue.FOOD, Tissue.ORAL_CONTRAST, Tissue.BOWEL_GAS)
-    kind = scene.rng.choice(kinds, p=(0.34, 0.12, 0.08, 0.08, 0.38))
+    kind = scene.rng.choice(kinds, p=(0.28, 0.10, 0.07, 0.07, 0.48))
     contents = np.full(lumen.shape, kind, np.uint8)
     if kind != Tissue.BOWEL_GAS and scene.rng.random() < 0.5:
         _let_gas_rise(scene, contents, lumen)

@@ -219,7 +219,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_loops, 0.5),
     (pack_loops, 0.3),
     (coil_loops, 0.6),
-    (add_wide_colon, 0.45),
+    (add_wide_colon, 0.55),
     (refill_stomach, 1.0),
     (add_strands, 0.6),
     (marble_muscles, 0.4),

@@ -90,8 +90,8 @@ def test_boxes_have_the_margin_that_phase_one_leaves():
 
     region = cut({"image": label.float(), "label": label})
 
-    # 20 mm are 4 slices; 15 mm are 5 voxels of 3 mm and, rounded, 4 of 4 mm.
-    assert region["label"].shape == (1, 5 + 8, 21 + 10, 3 + 8)
+    # 10 mm are 2 slices of 5 mm and, rounded, 3 voxels of 3 mm and 2 of 4 mm.
+    assert region["label"].shape == (1, 5 + 4, 21 + 6, 3 + 4)
     assert region["label"].sum() == label.sum()
     assert region["image"].shape == region["label"].shape
 
@@ -131,7 +131,7 @@ def test_phase_two_gets_several_patches_of_what_a_network_takes():
 def test_most_patches_are_centered_on_an_organ():
     body = example()
     body["label"] = torch.zeros(1, 64, 64, 96, dtype=torch.uint8)
-    body["label"][0, 30:34, 30:34, 46:50] = 3
+    body["label"][0, 26:38, 26:38, 42:54] = 3
     body["image"] = torch.zeros(1, 64, 64, 96)
     phase = replace(PHASE, spacing_mm=(1.0, 1.0, 1.0))
     transforms = segment_transforms(phase, (8, 8, 8), num_patches=60).set_random_state(seed=2)
