@@ -279,6 +279,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
             extras.boxes.put(case.name, report.box, source)
             paths = [extras.boxes.path]
         else:
+            extras.check(case)
             report = segment_scan(
                 case.scan_path,
                 case.label_path,

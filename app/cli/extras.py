@@ -171,6 +171,25 @@ class Extras:
         names = entry.get("files")
         return isinstance(names, list) and all((self.output / name).is_file() for name in names)
 
+    def check(self, case: "Case") -> None:
+        """Refuse a case of which something asked for could not be written, before any work.
+
+        Parameters
+        ----------
+        case : Case
+            The case.
+
+        Raises
+        ------
+        InputError
+            If its DICOM series is missing, or no segmentation can be made of it.
+        """
+        if "dicom-seg" in self.formats:
+            from app.imaging.io import peek
+            from app.outputs.formats import check_formats
+
+            check_formats(peek(case.scan_path), self.formats, self._series_files(case))
+
     def forget(self, case: "Case") -> list[Path]:
         """Remove what an earlier run left of a case besides its label map.
 
@@ -278,7 +297,7 @@ class Extras:
 
         Raises
         ------
-        InputError, OutputError, UsageError
+        InputError, OutputError
             If one of them cannot be written.
         """
         from app.outputs.formats import write_formats

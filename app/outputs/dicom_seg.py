@@ -1,6 +1,7 @@
 """DICOM Segmentation objects: organs with SNOMED CT codes that refer to the series they lie on."""
 
 import contextlib
+import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,9 +25,14 @@ from pydicom.valuerep import DA, TM
 from app import __version__
 from app.errors import InputError, UnreadableScanError, UnsupportedScanError
 from app.imaging.geometry import Geometry
-from app.imaging.io import atomic_path
+from app.imaging.io import ScanHeader, atomic_path
 from app.imaging.label_maps import LabelMap, grid_difference
-from app.imaging.orientation import from_lps, nearest_orientation, turn_geometry
+from app.imaging.orientation import (
+    Orientation,
+    from_lps,
+    nearest_orientation,
+    turn_geometry,
+)
 from app.labels import ORGANS, Organ
 from app.manifest import sha256_of
 from app.terminology import ANATOMICAL_STRUCTURE, SCHEME, TERMS, Code
@@ -83,7 +89,8 @@ def read_series(files: Iterable[Path]) -> list[Dataset]:
     if len(series) > 1 and any(map(_is_enhanced, series)):
         raise UnsupportedScanError(
             f"{paths[0].parent}: an enhanced series of {len(series)} files; a DICOM SEG is made of "
-            "one that is a single file, so put that one into a folder of its own"
+            "one that is a single file, so export it as one or as single slices, or ask for "
+            "--formats seg.nrrd"
         )
     return series if _is_enhanced(series[0]) else [series[index] for index in _order(series)]
 
@@ -130,6 +137,32 @@ def series_geometry(series: Sequence[Dataset]) -> Geometry:
     )
 
 
+def check_series(series: Sequence[Dataset], scan: ScanHeader) -> None:
+    """Refuse a series of which no segmentation of a scan could be made, before there is one.
+
+    Parameters
+    ----------
+    series : sequence of Dataset
+        Headers of the source images; see :func:`read_series`.
+    scan : ScanHeader
+        The scan that is to be segmented.
+
+    Raises
+    ------
+    InputError
+        If the scan lies on another grid, or the series lacks what every DICOM image must
+        tell.
+    """
+    stored = scan.geometry
+    _orientation_on(turn_geometry(stored, nearest_orientation(stored)), series, scan.path)
+    first = copy.copy(series[0])
+    if _is_enhanced(first):
+        first.PerFrameFunctionalGroupsSequence = first.PerFrameFunctionalGroupsSequence[:1]
+        first.NumberOfFrames = 1
+    with _told_of(scan.path):  # the library asks for what it needs, so let it have a slice
+        _segmentation(np.ones((1, first.Rows, first.Columns), np.uint8), [first])
+
+
 def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) -> None:
     """Write a label map as a DICOM Segmentation of the series it was made from.
 
@@ -155,15 +188,11 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
     OutputError
         If the file cannot be written.
     """
-    with _told_of(path):
-        stored, order = series_geometry(series), _order(_planes(series))
-    orientation = nearest_orientation(stored)
-    difference = grid_difference(turn_geometry(stored, orientation), label_map.source.geometry)
-    if difference:
-        raise InputError(f"{label_map.path}: not on the grid of the DICOM series: {difference}")
+    orientation = _orientation_on(label_map.source.geometry, series, label_map.path)
     if not label_map.array.any():
         raise InputError(f"{label_map.path}: no organ in it; a DICOM SEG needs at least one")
     # As the source has them: an enhanced image may hold its frames in any order.
+    order = _order(_planes(series))
     frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation)[np.argsort(order)])
     with _told_of(path):
         segmentation = _segmentation(frames, series)
@@ -171,6 +200,20 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
         segmentation.save_as(partial)
         _name_by_content(segmentation, sha256_of(partial))
         segmentation.save_as(partial)
+
+
+def _orientation_on(grid: Geometry, series: Sequence[Dataset], path: Path) -> Orientation:
+    """Tell how a series lies whose grid, turned to LPS, must be that of a file."""
+    with _told_of(path):
+        stored = series_geometry(series)
+    orientation = nearest_orientation(stored)
+    difference = grid_difference(turn_geometry(stored, orientation), grid)
+    if difference:
+        raise InputError(
+            f"{path}: not on the grid of the DICOM series: {difference}; name the series it was "
+            "made from, or ask for --formats seg.nrrd"
+        )
+    return orientation
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from app.errors import UsageError
+from app.errors import InputError
+from app.imaging.io import ScanHeader
 from app.imaging.label_maps import read_label_map
 from app.outputs import slicer
 
@@ -12,6 +13,31 @@ SEG_NRRD = "seg.nrrd"
 DICOM_SEG = "dicom-seg"
 FORMATS = (NIFTI, SEG_NRRD, DICOM_SEG)
 """By the names that users give them. NIfTI is what the cascade itself writes."""
+
+
+def check_formats(
+    scan: ScanHeader, formats: Collection[str], series_files: Iterable[Path] | None = None
+) -> None:
+    """Refuse a scan whose label map could not be written as asked for, before there is one.
+
+    Parameters
+    ----------
+    scan : ScanHeader
+        The scan that is to be segmented.
+    formats, series_files
+        As for :func:`write_formats`.
+
+    Raises
+    ------
+    InputError
+        If a DICOM SEG is asked for and there is no series, or none that it can be made of.
+    """
+    if DICOM_SEG in formats:
+        # The container image leaves out the DICOM libraries.
+        from app.outputs import dicom_seg
+
+        series = dicom_seg.read_series(_named(series_files, scan.path))
+        dicom_seg.check_series(series, scan)
 
 
 def write_formats(
@@ -42,10 +68,8 @@ def write_formats(
 
     Raises
     ------
-    UsageError
-        If a DICOM SEG is asked for without a series.
     InputError
-        If the label map or the series cannot be used.
+        If the label map or the series cannot be used, or a DICOM SEG has no series.
     OutputError
         If a file cannot be written.
     """
@@ -60,12 +84,19 @@ def write_formats(
     if DICOM_SEG in formats:
         if not label_map.array.any():
             return written, ["no DICOM SEG written: it cannot be empty"]
-        # The container image leaves out the DICOM libraries.
         from app.outputs import dicom_seg
 
-        if series_files is None:
-            raise UsageError(f"{label_path}: a DICOM SEG needs its series; name it with --dicom")
+        series = dicom_seg.read_series(_named(series_files, label_path))
         path = label_path.with_name(name + dicom_seg.SUFFIX)
-        dicom_seg.write_dicom_seg(label_map, dicom_seg.read_series(series_files), path)
+        dicom_seg.write_dicom_seg(label_map, series, path)
         written.append(path)
     return written, []
+
+
+def _named(series_files: Iterable[Path] | None, path: Path) -> Iterable[Path]:
+    if series_files is None:
+        raise InputError(
+            f"{path}: a DICOM SEG needs its series; name it with --dicom, or ask for "
+            "--formats seg.nrrd"
+        )
+    return series_files

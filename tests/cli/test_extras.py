@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import highdicom as hd
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicerio
+from dicom_files import enhanced_dataset, save
 from dicom_series import write_series
 from pydicom import dcmread
 from stand_ins import BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
 from app.cli import extras
 from app.cli.main import main
-from app.errors import UsageError
+from app.errors import OutputError, UsageError
 from app.outputs import formats
 from app.report.page import PageCase, page_parts
 
@@ -139,13 +141,59 @@ def test_dicom_segmentation_of_a_series_refers_to_it(predict, tmp_path, body):
     assert volume.array.sum() == BRIGHT_ORGAN * liver.sum() > 0
 
 
-def test_dicom_segmentation_without_a_series_fails_the_case_and_keeps_the_label_map(
-    scans, predict, tmp_path
+def test_dicom_segmentation_without_a_series_is_refused_before_any_work_and_others_go_on(
+    scans, predict, tmp_path, body
 ):
+    hu, _, spacing_mm = body
+    assert predict(scans) == 0
+    written = (tmp_path / "labels" / "a.nii.gz").stat().st_mtime_ns
+    write_series(scans / "b", hu, spacing_mm=spacing_mm)
     assert predict(scans, "--formats", "dicom-seg") == 1
-    assert (tmp_path / "labels" / "a.nii.gz").exists()
+    nifti, series = record_of(tmp_path / "labels")["cases"]
+    assert "a_0000.nii.gz: a DICOM SEG needs its series; name it with --dicom, or" in nifti["error"]
+    assert nifti["seconds"] == {}
+    assert (tmp_path / "labels" / "a.nii.gz").stat().st_mtime_ns == written
+    assert series["status"] == "ok"
+    assert (tmp_path / "labels" / "b.seg.dcm").exists()
+
+
+def frames_in_files(folder, hu, spacing_mm):
+    """Write each half of a scan as an enhanced file of one series."""
+    for name, part in (("a", range(20)), ("b", range(20, len(hu)))):
+        save(folder, [enhanced_dataset(hu, spacing_mm, order=list(part))], prefix=name)
+
+
+def other_grid(folder, hu, spacing_mm):
+    write_series(folder, hu[:-1], spacing_mm=spacing_mm)
+
+
+def without_patient(folder, hu, spacing_mm):
+    for path in write_series(folder, hu, spacing_mm=spacing_mm):
+        header = dcmread(path)
+        del header.PatientID
+        header.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "is_scan", "told"),
+    [
+        (frames_in_files, True, "an enhanced series of 2 files"),
+        (other_grid, False, "a_0000.nii.gz: not on the grid of the DICOM series"),
+        (without_patient, True, "lacks what a segmentation must repeat .*PatientID"),
+    ],
+)
+def test_series_of_which_no_segmentation_can_be_made_is_refused_before_any_work(
+    scans, predict, tmp_path, body, write, is_scan, told
+):
+    hu, _, spacing_mm = body
+    write(tmp_path / "series", hu, spacing_mm)
+    source = tmp_path / "series" if is_scan else scans
+    series = [] if is_scan else ["--dicom", str(tmp_path / "series")]
+    assert predict(source, "--formats", "dicom-seg", *series) == 1
     (case,) = record_of(tmp_path / "labels")["cases"]
-    assert "--dicom" in case["error"]
+    assert re.search(told, case["error"])
+    assert case["seconds"] == {}
+    assert not list((tmp_path / "labels").glob("*.nii.gz"))
 
 
 def test_empty_label_map_becomes_no_dicom_segmentation_but_a_warning(predict, tmp_path):
@@ -296,7 +344,13 @@ def beside(folder):
     return found
 
 
-def test_what_belongs_to_an_earlier_label_map_goes_with_it(scans, predict, tmp_path, capsys):
+def disk_is_full(*_):
+    raise OutputError("cannot be written")
+
+
+def test_what_belongs_to_an_earlier_label_map_goes_with_it(
+    scans, predict, tmp_path, capsys, monkeypatch
+):
     labels = tmp_path / "labels"
     everything = {"a.seg.nrrd", "a.png", "confidence/a.nii.gz", "report.html", "rows"}
     (labels / "another").mkdir(parents=True)
@@ -309,8 +363,11 @@ def test_what_belongs_to_an_earlier_label_map_goes_with_it(scans, predict, tmp_p
     assert predict(scans, "--memory-limit", "64MiB") == 1
     assert (labels / "a.nii.gz").read_bytes() == before
     assert beside(labels) == everything
-    # One that fails afterwards leaves none of what there was.
     assert predict(scans, "--formats", "dicom-seg") == 1
+    assert beside(labels) == everything
+    # One that fails afterwards leaves none of what there was.
+    monkeypatch.setattr("app.outputs.slicer.write_seg_nrrd", disk_is_full)
+    assert predict(scans, "--formats", "seg.nrrd") == 1
     assert (labels / "a.nii.gz").exists()
     assert beside(labels) == set()
     assert "report.html: of an earlier run, removed, as it showed a " in capsys.readouterr().err
