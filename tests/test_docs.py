@@ -155,7 +155,7 @@ def test_flags_within_sentences_exist(capsys):
     of_other_programs = {"docker", "pip", "torchrun", "tensorboard"}
     # docker's
     known |= {"--network", "--read-only", "--tmpfs", "--user", "--cap-drop", "--security-opt"}
-    known |= {"--containall", "--memory"}  # Apptainer's
+    known |= {"--containall", "--memory", "--memory-swap"}  # Apptainer's
     known |= {"--require-hashes"}  # pip's
     known |= {"--runs", "--first", "--only"}  # of tests/fuzz/fuzz_readers.py
     for page, code in inline_code():
