@@ -7,7 +7,6 @@ the arrays that live at the same time in each step; the measured peak in
 
 import math
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,13 @@ from app.imaging.geometry import IndexZYX, SpacingZYX
 from app.imaging.io import ScanHeader
 from app.imaging.orientation import nearest_orientation, turn_geometry
 from app.imaging.resample import resampled_shape
+
+try:
+    import resource
+except ModuleNotFoundError as error:
+    raise UsageError(
+        "this needs Linux or macOS; on Windows run it in WSL 2, or in the container"
+    ) from error
 
 KIB = 1024
 MIB = 1024**2

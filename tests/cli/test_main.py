@@ -1,4 +1,5 @@
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,26 @@ def test_package_runs_as_a_program():
     )
     assert finished.stdout.strip() == __version__
     assert finished.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from app.cli.main import main; sys.exit(main(['predict', '--input=a', '--output=b']))",
+        "from app import segment",
+    ],
+)
+def test_system_that_is_not_supported_is_told_where_to_go(program, tmp_path):
+    without = "import sys; sys.modules['resource'] = None; "  # as on Windows
+    finished = subprocess.run(
+        [sys.executable, "-c", without + program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode != 0
+    last = finished.stderr.splitlines()[-1]
+    assert "Linux or macOS" in last
+    assert "WSL 2" in last
+    assert "container" in last
