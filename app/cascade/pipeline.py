@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,19 +197,20 @@ def label_scan(
     """
     if scores is None:
         label_map = labeled = source.blank_label_map()
+        volumes_ml = organ_volumes_ml(labeled, source.geometry)
     else:
         with report.step("restore"):  # slab by slab, on the scan's own grid
             coarse_labels = best_class(scores.logits)
             doubtful_mm3 = take_back_specks(scores, coarse_labels)
             labeled_mm3 = np.count_nonzero(coarse_labels) * scores.region.voxel_mm3
             label_map = restore(scores, coarse_labels, source)
-        with report.step("check"):  # does the result look like an abdomen?
-            report.add_flags(judge_agreement(report.located_mm3, labeled_mm3))
-            _check(label_map, scores, doubtful_mm3, source, report, organs)
         labeled = label_map[scores.region.box.slices]  # all else is background
+        with report.step("check"):  # does the result look like an abdomen?
+            volumes_ml = organ_volumes_ml(labeled, source.geometry)
+            report.add_flags(judge_agreement(report.located_mm3, labeled_mm3))
+            _check(label_map, scores, volumes_ml, doubtful_mm3, source, report, organs)
     if organs is not None:
         _leave_only(labeled, organs)
-    volumes_ml = organ_volumes_ml(labeled, source.geometry)
     asked_for = _names_of(organs)
     report.volumes_ml = {name: ml for name, ml in volumes_ml.items() if name in asked_for}
     if scan is not None:
@@ -264,6 +266,7 @@ def _segment_abdomen(
 def _check(
     label_map: LabelVolume,
     scores: ClassScores,
+    volumes_ml: Mapping[str, float],
     doubtful_mm3: Mapping[int, float],
     source: Source,
     report: CaseReport,
@@ -275,6 +278,10 @@ def _check(
     if not measures:
         report.flag("no_organs", "phase two found no organs in the located box")
         return
+    # Thinned voxels give a volume that is nearly right; what is told must be what is written.
+    measures = {
+        name: replace(measure, volume_ml=volumes_ml[name]) for name, measure in measures.items()
+    }
     flags = judge(measures, mean_confidence(scores)) + judge_pieces(doubtful_mm3)
     asked_for = {None, *_names_of(organs)}  # None: what is said of the scan
     report.add_flags([flag for flag in flags if flag.organ in asked_for])

@@ -224,6 +224,14 @@ def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
         )
 
 
+def _apart(volume_ml: float, limit_ml: float, decimals: int) -> tuple[str, str]:
+    """Write two volumes with as many decimals as tell them apart, and no more than 3 for that."""
+    texts = f"{volume_ml:.{decimals}f}", f"{limit_ml:.{decimals}f}"
+    if texts[0] == texts[1] and decimals < 3:
+        return _apart(volume_ml, limit_ml, decimals + 1)
+    return texts
+
+
 def _judge_absent(name: str, placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
     """Flag a missing organ where the scan goes beyond what surrounds it."""
     if name in _MAY_BE_ABSENT or len(placements) < _LEAST_NEIGHBORS:
@@ -248,13 +256,13 @@ def _judge_organ(
         yield Flag(
             code="volume_low",
             organ=name,
-            text=f"{placement.volume_ml:.1f} ml, usually at least {least_ml:.1f}",
+            text="{} ml, usually at least {}".format(*_apart(placement.volume_ml, least_ml, 1)),
         )
     if placement.volume_ml > most_ml:
         yield Flag(
             code="volume_high",
             organ=name,
-            text=f"{placement.volume_ml:.0f} ml, usually at most {most_ml:.0f}",
+            text="{} ml, usually at most {}".format(*_apart(placement.volume_ml, most_ml, 0)),
         )
     if placement.largest_share < LEAST_SHARE and not any(placement.cut):
         yield Flag(

@@ -337,6 +337,23 @@ def test_leaving_organs_out_takes_no_second_label_map(cascade, body, monkeypatch
     assert np.array_equal(kept, np.where(labels == DARK_ORGAN, DARK_ORGAN, 0))
 
 
+def test_a_volume_that_is_warned_of_is_the_one_that_is_told(monkeypatch):
+    labels = np.zeros((30, 40, 50), np.uint8)
+    labels[1:15, 6:27, 8:31] = DARK_ORGAN  # of odd sizes: thinned voxels would give another volume
+    spacing_mm = (1.0, 1.1, 1.2)
+    monkeypatch.setattr("app.cascade.pipeline.restore", lambda *_: labels)
+    whole = Box(start=(0, 0, 0), stop=labels.shape)
+    region = Region(
+        grid_shape=labels.shape, spacing_mm=spacing_mm, window=whole, located=whole, box=whole
+    )
+    report = CaseReport()
+    source = source_of(Geometry(shape=labels.shape, spacing_mm=spacing_mm))
+    label_scan(blank_scores(region), source, report)
+    (text,) = (flag.text for flag in report.flags if flag.code == "volume_low")
+    assert report.volumes_ml["spleen"] == pytest.approx(14 * 21 * 23 * 1.32 / 1000)
+    assert text.startswith(f"{report.volumes_ml['spleen']:.1f} ml, ")
+
+
 @pytest.mark.parametrize("organs", [{BRIGHT_ORGAN}, {DARK_ORGAN}])
 def test_a_cut_is_told_only_of_organs_that_were_asked_for(tmp_path, cut_organ, organs):
     _, blinkered = cut_organ

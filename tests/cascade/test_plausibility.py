@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ from app.cascade.norms import read_norms
 from app.cascade.plausibility import (
     _LEADS,
     LEAST_LABELED,
+    VOLUME_ROOM,
     as_sentences,
     judge,
     judge_agreement,
@@ -53,6 +55,18 @@ def test_usual_organs_raise_no_flag(usual):
 )
 def test_one_odd_organ_is_named(usual, organ, fields, code):
     assert codes(judge(changed(usual, organ, **fields))) == [(code, organ)]
+
+
+def test_volume_and_limit_are_told_apart(usual):
+    norm = read_norms()["right_adrenal_gland"]
+    for volume_ml, told in (
+        (norm.low_ml / VOLUME_ROOM - 0.002, "1.[0-9]+ ml, usually at least 1.[0-9]+"),
+        (norm.high_ml * VOLUME_ROOM + 0.02, "[0-9.]+ ml, usually at most [0-9.]+"),
+    ):
+        (flag,) = judge(changed(usual, "right_adrenal_gland", volume_ml=volume_ml))
+        assert re.fullmatch(told, flag.text)
+        volume, limit = re.findall(r"[0-9.]+", flag.text)
+        assert volume != limit
 
 
 def test_organ_that_the_scan_cuts_may_be_small_and_in_pieces(usual):
