@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from app.labels import ORGANS
 from app.report.writer import ReportWriter
 
 SPACING_MM = (4.0, 2.5, 3.0)
@@ -76,5 +77,25 @@ def report_folder(tmp_path_factory, anatomy):
             }
             report.add(entry, scans / f"{stem}.nii.gz", folder / f"{stem}.nii.gz")
         report.add_undrawn({"name": "c", "status": "failed", "error": "c.nii.gz: cut <short>"})
+        report.write({})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def report_of_one(tmp_path_factory, anatomy):
+    """Give a folder with the page of a single case, in which every organ is large."""
+    hu, labels = anatomy
+    folder = tmp_path_factory.mktemp("one")
+    write(folder / "scan.nii.gz", hu)
+    write(folder / "a.nii.gz", labels)
+    entry = {
+        "name": "a",
+        "status": "ok",
+        "total_seconds": 123.4,
+        "peak_mib": 1234,
+        "volumes_ml": {organ.name: 1234.5 for organ in ORGANS},
+    }
+    with ReportWriter(folder) as report:
+        report.add(entry, folder / "scan.nii.gz", folder / "a.nii.gz")
         report.write({})
     return folder

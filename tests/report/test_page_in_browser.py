@@ -164,6 +164,18 @@ def test_table_is_sorted_and_filtered(page):
     assert page.inner_text("#count") == "1 of 3 cases"
 
 
+def test_page_of_one_case_shows_all_organs_and_no_way_to_others(browser, report_of_one):
+    page = browser.new_page(viewport={"width": 1300, "height": 700})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto((report_of_one / "report.html").as_uri())
+    on_screen(page, "a")
+    assert page.locator("#next").is_hidden()
+    table = page.locator(".scroll")
+    needed, given = table.evaluate("one => [one.scrollWidth, one.clientWidth]")
+    assert needed <= given
+    page.close()
+
+
 def test_a_picture_grows_to_the_full_width_and_back(page):
     def width():
         return page.locator("#picture-0").bounding_box()["width"]
@@ -182,6 +194,10 @@ def test_no_control_is_cut_off_in_a_narrow_window(page):
         box = page.locator(f"#{name}").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 420
+    for length in range(1, 30):  # wherever the line breaks, both ways to go stay together
+        page.evaluate(f"document.querySelector('#case-name').textContent = '{length * 'a'}'")
+        previous, following = (page.locator(name).bounding_box() for name in ("#previous", "#next"))
+        assert previous["y"] == following["y"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
 
 

@@ -262,6 +262,7 @@ function neighbor(step) {
   open(order[(order.indexOf(current) + step + order.length) % order.length]);
 }
 
+byId("neighbors").hidden = report.cases.length < 2;
 byId("previous").addEventListener("click", () => neighbor(-1));
 byId("next").addEventListener("click", () => neighbor(1));
 document.addEventListener("click", (event) => {
