@@ -1,7 +1,6 @@
 """DICOM Segmentation objects: organs with SNOMED CT codes that refer to the series they lie on."""
 
 import contextlib
-import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -155,10 +154,12 @@ def check_series(series: Sequence[Dataset], scan: ScanHeader) -> None:
     """
     stored = scan.geometry
     _orientation_on(turn_geometry(stored, nearest_orientation(stored)), series, scan.path)
-    first = copy.copy(series[0])
-    if _is_enhanced(first):
-        first.PerFrameFunctionalGroupsSequence = first.PerFrameFunctionalGroupsSequence[:1]
-        first.NumberOfFrames = 1
+    first = Dataset()
+    first.update(series[0])
+    if _is_enhanced(first):  # new elements, as the others are shared with the series
+        frames = first.PerFrameFunctionalGroupsSequence[:1]
+        first.add_new("PerFrameFunctionalGroupsSequence", "SQ", frames)
+        first.add_new("NumberOfFrames", "IS", 1)
     with _told_of(scan.path):  # the library asks for what it needs, so let it have a slice
         _segmentation(np.ones((1, first.Rows, first.Columns), np.uint8), [first])
 

@@ -17,9 +17,15 @@ from pydicom.uid import SegmentationStorage
 
 from app.cascade.memory import MIB, OUTPUTS_BYTES
 from app.errors import InputError, UnreadableScanError, UnsupportedScanError
+from app.imaging.io import peek
 from app.imaging.label_maps import read_label_map
 from app.labels import ORGANS
-from app.outputs.dicom_seg import read_series, series_geometry, write_dicom_seg
+from app.outputs.dicom_seg import (
+    check_series,
+    read_series,
+    series_geometry,
+    write_dicom_seg,
+)
 from app.terminology import ANATOMICAL_STRUCTURE, LEFT, RIGHT, TERMS
 
 SPACING_MM = (2.5, 0.8, 1.1)
@@ -133,6 +139,14 @@ def test_segmentation_of_an_enhanced_series_lands_on_the_right_frames(tmp_path):
     assert np.array_equal(frames, labels()[order])
     assert (found.PatientID, found.StudyInstanceUID) == ("P2", source.StudyInstanceUID)
     assert errors_in(path) == []
+
+
+def test_enhanced_series_passes_the_check_before_segmenting_and_stays_as_it_is(tmp_path):
+    enhanced_file(tmp_path / "series" / "all.dcm", [3, 0, 5, 1, 4, 2])
+    (header,) = headers_in(tmp_path / "series")
+    check_series([header], peek(tmp_path / "series"))
+    assert header.NumberOfFrames == 6
+    assert len(header.PerFrameFunctionalGroupsSequence) == 6
 
 
 def test_enhanced_series_that_cannot_be_taken_says_why(tmp_path):
