@@ -11,6 +11,9 @@ from pathlib import Path
 
 NORMS_PATH = Path(__file__).with_name("norms.json")
 
+TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
+"""They leave the abdomen by nature, so that every scan cuts them along z."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganNorm:
@@ -24,12 +27,18 @@ class OrganNorm:
         Its usual place among the organs, in mm towards head, back and left.
     spread_mm : (z, y, x) floats
         Standard deviation of that place, in mm, estimated robustly.
+    height : float
+        How tall it is for its width, as :func:`app.cascade.proportions.height_of` tells.
+    height_spread : float
+        Standard deviation of that, estimated robustly.
     """
 
     low_ml: float
     high_ml: float
     center_mm: tuple[float, float, float]
     spread_mm: tuple[float, float, float]
+    height: float
+    height_spread: float
 
 
 @functools.cache
@@ -42,6 +51,8 @@ def read_norms() -> Mapping[str, OrganNorm]:
             high_ml=norm["high_ml"],
             center_mm=tuple(norm["center_mm"]),
             spread_mm=tuple(norm["spread_mm"]),
+            height=norm["height"],
+            height_spread=norm["height_spread"],
         )
         for name, norm in stored["organs"].items()
     }

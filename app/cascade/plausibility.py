@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.cascade.arrangement import UNLIKELY, better_turn, deviations, misfit
-from app.cascade.norms import OrganNorm, read_norms
+from app.cascade.norms import TUBES, OrganNorm, read_norms
+from app.cascade.proportions import UNLIKELY_STRETCH, find_stretch
 from app.imaging.organ_placement import OrganPlacement
 from app.labels import CLASS_NAMES, ORGANS
-
-TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
-"""They leave the abdomen by nature, so that every scan cuts them along z."""
 
 VOLUME_ROOM = 1.25
 """How far beyond the 1st and 99th percentile a volume is still believed, as a factor."""
@@ -106,7 +104,7 @@ def judge(
                 )
             )
     of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
-    return of_the_scan + flags
+    return of_the_scan + list(_judge_proportions(placements)) + flags
 
 
 def judge_agreement(located_mm3: float, labeled_mm3: float) -> list[Flag]:
@@ -207,6 +205,18 @@ def _judge_scan(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
         f"{UNLIKELY} expected); the scan may be mirrored or turned against its header, "
         "or the labels wrong",
     )
+
+
+def _judge_proportions(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
+    """Doubt the distance between slices where the organs are all too tall or too flat."""
+    stretch = find_stretch(placements)
+    if stretch is not None and abs(stretch.deviation) > UNLIKELY_STRETCH:
+        yield Flag(
+            code="odd_proportions",
+            organ=None,
+            text=f"the organs are {stretch.factor:.1f} times as tall as usual for their width; "
+            "check the distance between slices in the header",
+        )
 
 
 def _judge_together(flags: list[Flag]) -> Iterator[Flag]:

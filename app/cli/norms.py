@@ -2,7 +2,7 @@
 
 What comes out is app/cascade/norms.json, which the self-checks compare results with.
 A volume counts where the label map's faces do not cut the organ, a place along the
-axes on which they do not.
+axes on which they do not, proportions where it is whole.
 """
 
 import argparse
@@ -81,6 +81,7 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
     import numpy as np
 
     from app.cascade.norms import OrganNorm
+    from app.cascade.proportions import height_of
     from app.labels import ORGANS
 
     names = [organ.name for organ in ORGANS]
@@ -92,17 +93,20 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
     spread = _SIGMA * np.nanmedian(np.abs(centered - usual), axis=0)
     norms = {}
     for index, name in enumerate(names):
-        volumes_ml = [
-            person[name].volume_ml
-            for person in people
-            if name in person and not any(person[name].cut)
-        ]
+        whole = [person[name] for person in people if name in person and not any(person[name].cut)]
+        volumes_ml = [placement.volume_ml for placement in whole]
         low_ml, high_ml = np.percentile(volumes_ml, _PERCENTILES).round(2).tolist()
+        heights = np.array(
+            [height_of(found.extent_mm) for found in whole if found.volume_ml >= _LEAST_ML]
+        )
+        height = float(np.median(heights))
         norms[name] = OrganNorm(
             low_ml=low_ml,
             high_ml=high_ml,
             center_mm=_three(usual[index]),
             spread_mm=_three(spread[index]),
+            height=round(height, 3),
+            height_spread=round(float(_SIGMA * np.median(np.abs(heights - height))), 3),
         )
     return norms
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import ndimage
 
 from app.imaging.components import components_of
@@ -26,6 +27,8 @@ class OrganPlacement:
         Its size.
     center_mm : (z, y, x) floats
         Its center of mass, from the center of the first voxel.
+    extent_mm : (z, y, x) floats
+        How far it reaches: the standard deviation of its places along each axis.
     cut : (z, y, x) bools
         Whether the volume's faces cut it, along each axis.
     largest_share : float
@@ -34,6 +37,7 @@ class OrganPlacement:
 
     volume_ml: float
     center_mm: tuple[float, float, float]
+    extent_mm: tuple[float, float, float]
     cut: tuple[bool, bool, bool]
     largest_share: float
 
@@ -96,10 +100,26 @@ def measure_placement(labels: LabelVolume, spacing_mm: SpacingZYX) -> dict[str, 
         measures[CLASS_NAMES[value]] = OrganPlacement(
             volume_ml=volume_mm3 / 1000,
             center_mm=(z, y, x),
+            extent_mm=_extent(mask, spacing_mm),
             cut=_cut(mask, at_end, spacing_mm),
             largest_share=pieces[0].volume_mm3 / volume_mm3,
         )
     return measures
+
+
+def _extent(mask: BoolVolume, spacing_mm: SpacingZYX) -> tuple[float, float, float]:
+    """Give the standard deviation of a mask's places along each axis, in mm.
+
+    A voxel is no point: it adds the variance of what it spans, so that one slice has an extent.
+    """
+    found = []
+    for axis, step in enumerate(spacing_mm):
+        counts = mask.sum(axis=tuple({0, 1, 2} - {axis}))
+        places = np.arange(len(counts))
+        mean = np.average(places, weights=counts)
+        variance = float(np.average((places - mean) ** 2, weights=counts)) + 1 / 12
+        found.append(step * math.sqrt(variance))
+    return (found[0], found[1], found[2])
 
 
 def _cut(

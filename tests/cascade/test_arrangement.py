@@ -20,6 +20,7 @@ def usual(seed=None, **cut):
         placements[name] = OrganPlacement(
             volume_ml=(norm.low_ml * norm.high_ml) ** 0.5,
             center_mm=tuple((np.array(norm.center_mm) + strewn).tolist()),
+            extent_mm=(30.0, 20.0, 20.0),
             cut=cut.get(name, (False, False, False)),
             largest_share=1.0,
         )

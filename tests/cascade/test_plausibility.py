@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from math import exp
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ def usual():
         name: OrganPlacement(
             volume_ml=(norm.low_ml + norm.high_ml) / 2,
             center_mm=norm.center_mm,
+            extent_mm=(exp(norm.height), 1.0, 1.0),
             cut=(False, False, False),
             largest_share=1.0,
         )

@@ -25,6 +25,28 @@ def test_volume_center_and_pieces_of_an_organ(labels):
     assert liver.cut == (False, False, False)
 
 
+def test_extent_is_the_standard_deviation_along_each_axis(labels):
+    # Rows, columns and slices of a block of 4 x 4 x 4: (16 - 1) / 12 + 1 / 12 of a step squared.
+    steps = np.sqrt(16 / 12)
+    assert measure_placement(labels, SPACING_MM)["spleen"].extent_mm == pytest.approx(
+        (5 * steps, 3 * steps, 4 * steps)
+    )
+    # Slices 2 to 5 and 9 around 4.6: the mean of 2.6², 1.6², 0.6², 0.4² and 4.4² is 5.84.
+    assert measure_placement(labels, SPACING_MM)["liver"].extent_mm[0] == pytest.approx(
+        5 * np.sqrt(5.84 + 1 / 12)
+    )
+
+
+def test_extent_follows_the_spacing_and_one_slice_has_one():
+    labels = np.zeros((9, 10, 11), np.uint8)
+    labels[4, 2:7, 3:6] = 1
+    thick, thin_slice = (
+        measure_placement(labels, (step, 3.0, 4.0))["liver"].extent_mm for step in (6.0, 2.0)
+    )
+    assert thick == pytest.approx((3 * thin_slice[0], *thin_slice[1:]))
+    assert thin_slice[0] == pytest.approx(2 / np.sqrt(12))
+
+
 def test_organ_at_a_face_is_cut_along_that_axis_only(labels):
     assert measure_placement(labels, SPACING_MM)["spleen"].cut == (False, False, True)
 

@@ -4,7 +4,8 @@ Each scan is written as it is and against its header in several ways: mirrored a
 two axes exchanged, with slices said to lie half or twice as far apart. Then all are segmented
 by `predict` in one process. A scan counts as caught if a flag about the whole scan is raised,
 and as named if the flag tells the turn. Wrong spacing may show in the organs' sizes alone, so
-the flags on organs are counted, too.
+the flags on organs are counted, too. With --judge-again nothing is segmented: label maps that
+are there already are judged by today's checks, besides what their record tells.
 
 Scans: .nii.gz files in a folder, phantoms (--phantoms N), bodies of a bank (--bank).
 """
@@ -20,8 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.cascade.arrangement import TURNS
+from app.cascade.plausibility import judge
 from app.imaging.geometry import Geometry
 from app.imaging.io import read_scan, write_volume
+from app.imaging.organ_placement import measure_placement, thin
 from app.imaging.volume import Volume
 from app.synthesis.appearance import draw_appearance, render
 from app.synthesis.bank import read_body
@@ -31,6 +34,7 @@ SCAN_CODES = {
     *TURNS,
     "unlikely_arrangement",
     "many_odd_organs",
+    "odd_proportions",
     "little_labeled",
     "no_abdomen",
     "no_organs",
@@ -93,13 +97,28 @@ def main():
     parser.add_argument("--turns", nargs="+", choices=TURNED, default=TURNED)
     parser.add_argument("--work", type=Path, required=True, help="folder to fill")
     parser.add_argument("--predict", nargs="*", default=[], help="further options, such as -- -v")
+    parser.add_argument("--judge-again", action="store_true", help="predict nothing")
     options = parser.parse_args()
+    labels = options.work / "labels"
+    if options.judge_again:
+        report(list(judged_again(labels)))
+        return
     write_turned(options, options.work / "scans")
     command = [sys.executable, "-m", "app", "predict", "--threads", "1", "--resume"]
-    command += ["--input", str(options.work / "scans"), "--output", str(options.work / "labels")]
+    command += ["--input", str(options.work / "scans"), "--output", str(labels)]
     command += options.predict
     subprocess.run(command, check=False)
-    report(json.loads((options.work / "labels" / "run.json").read_text())["cases"])
+    report(json.loads((labels / "run.json").read_text())["cases"])
+
+
+def judged_again(labels):
+    for case in json.loads((labels / "run.json").read_text())["cases"]:
+        volume, _ = read_scan(labels / f"{case['name']}.nii.gz")
+        coarse = thin(volume.array.astype(np.uint8), volume.geometry.spacing_mm)
+        anew = [
+            {"code": flag.code, "organ": flag.organ} for flag in judge(measure_placement(*coarse))
+        ]
+        yield case | {"flags": case["flags"] + anew}
 
 
 def report(cases):
