@@ -1,4 +1,4 @@
-"""Watch from outside how much memory `predict` holds after each scan of a batch."""
+"""How much memory this process holds; that of `predict` after each scan of a batch."""
 
 import json
 import os
@@ -16,6 +16,11 @@ _NOTHING_KEPT = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "MALLOC_ARENA_MAX": "1",
 }
+
+
+def resident_bytes():
+    """Give the memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_after_each(scans, output, *options):

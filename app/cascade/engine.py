@@ -54,6 +54,12 @@ class PatchNetwork(Protocol):
         The result has shape (C, Z, Y, X) and is valid until the next call.
         """
 
+    def release(self) -> None:
+        """Give back the memory that patches are computed in, until the next one comes.
+
+        Results are not valid any longer.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuFeatures:
@@ -207,6 +213,10 @@ class CpuNetwork:
         )
         return cast("FloatVolume", outputs[0][0])
 
+    def release(self) -> None:
+        """Give back what patches are computed in; see :class:`PatchNetwork`."""
+        self._request.get_compiled_model().release_memory()
+
 
 class PendingNetwork:
     """A network that is compiled while something else is done, such as reading a scan.
@@ -242,6 +252,10 @@ class PendingNetwork:
     def run(self, patch: FloatVolume) -> FloatVolume:
         """Score one patch, once the network is there; see :class:`PatchNetwork`."""
         return self._future.result()[0].run(patch)
+
+    def release(self) -> None:
+        """Give back what patches are computed in; see :class:`PatchNetwork`."""
+        self._future.result()[0].release()
 
 
 def _timed(compile_network: Callable[[], PatchNetwork]) -> tuple[PatchNetwork, float]:

@@ -5,6 +5,7 @@ the arrays that live at the same time in each step; the measured peak in
 ``run.json`` shows how well it does.
 """
 
+import ctypes
 import math
 import re
 import sys
@@ -247,6 +248,18 @@ def reset_process_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def return_freed_memory() -> None:
+    """Let the C library give freed memory back to the system, where it is one that keeps it.
+
+    glibc keeps what a large array was freed from once it has seen a few of them come and go.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return
+    trim(0)
 
 
 def plan_memory(

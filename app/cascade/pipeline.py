@@ -10,7 +10,7 @@ import numpy as np
 from app.cascade.bundle import Cascade
 from app.cascade.confidence import confidence_map
 from app.cascade.locate import Abdomen, locate
-from app.cascade.memory import reset_process_peak
+from app.cascade.memory import reset_process_peak, return_freed_memory
 from app.cascade.plausibility import judge, judge_agreement, judge_pieces
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
@@ -157,6 +157,9 @@ def score_scan(
     _warn_of_odd_intensities(scan, report)
     with report.step("locate"):  # phase one: where the abdomen is
         abdomen = locate(scan, cascade.locate)
+        # Phase two needs the room.
+        cascade.locate.network.release()
+        return_freed_memory()
     if abdomen is None:
         report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         return None

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resident import resident_bytes
 
 from app.cascade.engine import CpuFeatures, CpuNetwork, available_threads
+from app.cascade.memory import MIB
 from app.errors import UsageError, WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +24,16 @@ def test_network_scores_a_patch(stand_in_weights):
     assert scores[0, 1, 2, 3] == pytest.approx(10)  # 10 * (|2| - 1)
     assert scores[0, 31, 63, 0] == pytest.approx(5)
     assert scores[0, 0, 0, 0] == pytest.approx(-10)
+
+
+def test_released_memory_is_given_back_and_taken_again_for_the_next_patch():
+    network = CpuNetwork(ROOT / "weights" / "locate" / "model.xml", threads=1, precision="f32")
+    patch = np.random.default_rng(0).standard_normal(network.patch_shape, np.float32)
+    scores = network.run(patch).copy()
+    at_work = resident_bytes()
+    network.release()
+    assert resident_bytes() < at_work - 16 * MIB  # of 27
+    np.testing.assert_array_equal(network.run(patch), scores)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
 import pytest
+from resident import resident_bytes
 
 from app.cascade import memory
 from app.cascade.memory import (
     ADDRESS_BYTES,
     GIB,
+    KIB,
     MIB,
     PROGRAM_BYTES,
     check_program_fits,
@@ -18,6 +21,7 @@ from app.cascade.memory import (
     plan_memory,
     process_peak,
     reset_process_peak,
+    return_freed_memory,
     within_address_space,
 )
 from app.config import LOCATE, SEGMENT
@@ -210,3 +214,15 @@ def test_peak_is_that_since_the_last_reset():
     block = np.ones(128 * MIB, np.uint8)
     assert process_peak() > without_block + 64 * MIB
     assert block.size == 128 * MIB
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps nothing")
+def test_memory_freed_in_the_middle_goes_back_to_the_system():
+    # Of a size that comes from the heap, and the last one stays, so that the heap cannot shrink.
+    blocks = [np.ones(48 * KIB, np.uint8) for _ in range(2048)]
+    last = blocks[-1]
+    del blocks
+    kept = resident_bytes()
+    return_freed_memory()
+    assert resident_bytes() < kept - 48 * MIB  # of 96
+    assert last.size == 48 * KIB

@@ -61,16 +61,22 @@ def check_header(label_path, scan_path):
 
 
 class Watched:
-    """A network that remembers what it was shown."""
+    """A network that remembers what it was shown, and what was asked of it."""
 
-    def __init__(self, network):
+    def __init__(self, network, calls=None):
         self.network = network
         self.patch_shape, self.num_channels = network.patch_shape, network.num_channels
         self.patches = []
+        self.calls = [] if calls is None else calls
 
     def run(self, patch):
+        self.calls.append(("run", self.num_channels))
         self.patches.append(patch)
         return self.network.run(patch)
+
+    def release(self):
+        self.calls.append(("release", self.num_channels))
+        self.network.release()
 
 
 def watched_run(folder, cascade, array, spacing_mm, axes, signs):
@@ -207,6 +213,9 @@ class Blinkered:
         scores[:, 16:] = -1
         return scores
 
+    def release(self):
+        pass
+
 
 @pytest.fixture
 def cut_organ(tmp_path, cascade):
@@ -254,6 +263,23 @@ class HalfBlind(Watched):
         scores = self.network.run(patch).copy()
         scores[0, len(patch) // 2 :] += 100
         return scores
+
+
+def test_phase_one_gives_its_memory_back_before_phase_two_takes_its_own(tmp_path, cascade, body):
+    hu, _, spacing_mm = body
+    write_scan(tmp_path / "scan.nii", hu, spacing_mm)
+    calls = []
+    locator, segmenter = (
+        Watched(phase.network, calls) for phase in (cascade.locate, cascade.segment)
+    )
+    watched = dataclasses.replace(
+        cascade,
+        locate=dataclasses.replace(cascade.locate, network=locator),
+        segment=dataclasses.replace(cascade.segment, network=segmenter),
+    )
+    segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", watched)
+    in_order = list(dict.fromkeys(calls))
+    assert in_order == [("run", 1), ("release", 1), ("run", 14)]
 
 
 def test_little_labeled_of_what_phase_one_located_is_told(tmp_path, cascade):
