@@ -82,10 +82,15 @@ class Cascade:
     observer: Observer = nobody
 
     def compile_s(self) -> float | None:
-        """Give the seconds that compiling in the background took; None if it was not done so."""
+        """Give the seconds that compiling in the background took; None if it was not done so.
+
+        From the first network's beginning to the last one's end.
+        """
         networks = [self.locate.network, self.segment.network]
-        pending = [network for network in networks if isinstance(network, PendingNetwork)]
-        return sum(network.compile_s for network in pending) if pending else None
+        times = [one.compiled_from_to for one in networks if isinstance(one, PendingNetwork)]
+        if not times:
+            return None
+        return max(ended for _, ended in times) - min(began for began, _ in times)
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
@@ -150,8 +155,8 @@ def open_cascade(
 ) -> Cascade:
     """Open both phases.
 
-    The networks are compiled one after the other in a thread of their own; whoever
-    runs a patch first waits for that. Until then a scan can be read.
+    Each network is compiled in a thread of its own; whoever runs a patch first waits
+    for that. Until then a scan can be read.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def open_cascade(
     num_threads = threads or available_threads()
     check_program_fits(num_threads)
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
-    compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+    compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
     locate, segment = (
         _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
         for name in (LOCATE.name, SEGMENT.name)

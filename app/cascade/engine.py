@@ -235,9 +235,10 @@ class PendingNetwork:
         self._future = compiler.submit(_timed, compile_network)
 
     @property
-    def compile_s(self) -> float:
-        """Seconds that compiling took; waits for its end."""
-        return self._future.result()[1]
+    def compiled_from_to(self) -> tuple[float, float]:
+        """When compiling began and ended, by :func:`time.perf_counter`; waits for its end."""
+        _, began, ended = self._future.result()
+        return began, ended
 
     @property
     def patch_shape(self) -> IndexZYX:
@@ -258,6 +259,6 @@ class PendingNetwork:
         self._future.result()[0].release()
 
 
-def _timed(compile_network: Callable[[], PatchNetwork]) -> tuple[PatchNetwork, float]:
-    started = time.perf_counter()
-    return compile_network(), time.perf_counter() - started
+def _timed(compile_network: Callable[[], PatchNetwork]) -> tuple[PatchNetwork, float, float]:
+    began = time.perf_counter()
+    return compile_network(), began, time.perf_counter()

@@ -1,12 +1,10 @@
 """What is told about one scan: seconds, memory, box, organ volumes, warnings."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from app.cascade.memory import MIB, MemoryPlan, process_peak
 from app.cascade.plausibility import Flag, as_sentences
@@ -15,17 +13,6 @@ from app.imaging.geometry import Box
 from app.imaging.organ_statistics import OrganStatistics
 
 logger = logging.getLogger(__name__)
-
-
-def process_age_s() -> float | None:
-    """Give the time since this process was started, in s; None where the system does not say."""
-    try:
-        stat = Path("/proc/self/stat").read_text()
-    except OSError:
-        return None
-    # Field 22, in clock ticks since boot; field 2, the name, may hold blanks and brackets.
-    ticks = int(stat.rpartition(")")[2].split()[19])
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,14 +11,12 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.cascade.bundle import Cascade, hurried, observed, open_cascade
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
-from app.cascade.pipeline import locate_scan, segment_scan
-from app.cascade.report import CaseReport, process_age_s
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
 from app.cli.info import versions
@@ -28,6 +26,7 @@ from app.cli.record import (
     RECORD_NAME,
     ended_by_signals,
     finished_cases,
+    process_age_s,
     remove_partial_files,
     state_and_content,
     state_of,
@@ -36,6 +35,9 @@ from app.cli.record import (
 )
 from app.errors import CascadeError, UnreadableScanError, UsageError, WeightsError
 from app.manifest import sha256_of
+
+if TYPE_CHECKING:
+    from app.cascade.report import CaseReport
 
 logger = logging.getLogger(__name__)
 
@@ -263,6 +265,10 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     dict
         Ready for JSON; ``status`` is ``"ok"`` or ``"failed"``.
     """
+    # Here, since SciPy takes as long to import as all before it: the networks compile meanwhile.
+    from app.cascade.pipeline import locate_scan, segment_scan
+    from app.cascade.report import CaseReport
+
     entry: dict[str, Any] = {
         "name": case.name,
         "input": case.scan_path.name,
@@ -336,7 +342,7 @@ def _check_unchanged(case: Case, entry: dict[str, Any]) -> None:
     entry["input_sha256"] = sha256
 
 
-def _figures(report: CaseReport) -> dict[str, Any]:
+def _figures(report: "CaseReport") -> dict[str, Any]:
     return {
         "seconds": {name: round(seconds, 3) for name, seconds in report.seconds.items()},
         "planned_mib": round(report.planned_mib),

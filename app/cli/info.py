@@ -4,7 +4,6 @@ import argparse
 import json
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,9 @@ def gather(weights: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Give the versions of Python and of the libraries a prediction depends on."""
+    # Here, since `predict` asks while the networks compile.
+    from importlib import metadata
+
     packages = ("numpy", "scipy", "simpleitk", "openvino")
     return {
         "python": platform.python_version(),

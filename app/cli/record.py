@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,17 @@ RECORD_NAME = "run.json"
 # No scan that fits into memory is as large. A file may be, by what follows its voxels.
 _MOST_BYTES = 16 << 30
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def process_age_s() -> float | None:
+    """Give the time since this process was started, in s; None where the system does not say."""
+    try:
+        stat = Path("/proc/self/stat").read_text()
+    except OSError:
+        return None
+    # Field 22, in clock ticks since boot; field 2, the name, may hold blanks and brackets.
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def state_of(scan_path: Path) -> dict[str, int]:

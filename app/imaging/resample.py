@@ -7,12 +7,15 @@ nearest neighbor.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from app.imaging.geometry import Box, FloatVolume, IndexZYX, LabelVolume, SpacingZYX
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 def resampled_shape(
@@ -61,7 +64,9 @@ def positions(
     return shifted
 
 
-def linear_weights(num_out: int, step_out: float, num_in: int, step_in: float) -> sparse.csr_array:
+def linear_weights(
+    num_out: int, step_out: float, num_in: int, step_in: float
+) -> "sparse.csr_array":
     """Build the matrix that interpolates linearly along one axis.
 
     Where the output is coarser than the input, the triangle that weighs the
@@ -73,6 +78,9 @@ def linear_weights(num_out: int, step_out: float, num_in: int, step_in: float) -
     (num_out, num_in) sparse array of float32
         Rows sum to 1.
     """
+    # Here, since its import takes longer than that of NumPy, and sizes are planned without.
+    from scipy import sparse
+
     width = max(1.0, step_out / step_in)
     center = np.clip(positions(num_out, step_out, num_in, step_in), 0, num_in - 1)
     first = np.floor(center - width).astype(np.int64)
@@ -93,7 +101,7 @@ def grid_weights(
     spacing_mm: SpacingZYX,
     source_shape: IndexZYX,
     source_spacing_mm: SpacingZYX,
-) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
+) -> "tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]":
     """Build the matrices that interpolate linearly from one grid to another.
 
     Parameters
@@ -115,7 +123,7 @@ def grid_weights(
     return along_z, along_y, along_x
 
 
-def columns_of(matrix: sparse.csr_array) -> slice:
+def columns_of(matrix: "sparse.csr_array") -> slice:
     """Find the columns that a matrix draws on."""
     if matrix.nnz == 0:
         return slice(0, 0)

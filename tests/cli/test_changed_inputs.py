@@ -142,16 +142,16 @@ def test_scan_that_is_gone_when_its_turn_comes_fails_by_name(
 def test_scan_that_changes_after_its_label_map_was_written_gets_no_picture_of_another(
     tmp_path, stand_in_weights, monkeypatch, change
 ):
-    from app.cli import batch
+    from app.cascade import pipeline
 
-    segment_scan = batch.segment_scan
+    segment_scan = pipeline.segment_scan
 
     def changing(scan_path, label_path, cascade, **options):
         report = segment_scan(scan_path, label_path, cascade, **options)
         change(scan_path)
         return report
 
-    monkeypatch.setattr(batch, "segment_scan", changing)
+    monkeypatch.setattr(pipeline, "segment_scan", changing)
     write_nifti(tmp_path / "a.nii")
     output = tmp_path / "labels"
     assert predict(tmp_path, output, stand_in_weights, "--preview") == 0

@@ -121,7 +121,7 @@ def test_unexpected_errors_fail_the_case_only(scans, tmp_path, stand_in_weights,
     def fail(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("app.cli.batch.segment_scan", fail)
+    monkeypatch.setattr("app.cascade.pipeline.segment_scan", fail)
     assert predict(scans, tmp_path / "labels", stand_in_weights) == 1
     errors = [case["error"] for case in record_of(tmp_path / "labels")["cases"]]
     assert len(errors) == 3

@@ -52,10 +52,10 @@ def start(scans, output, weights, *more):
     program = (
         "import ctypes, sys\n"
         "from pathlib import Path\n"
-        "import app.cli.batch as batch\n"
+        "import app.cascade.pipeline as pipeline\n"
         "from app.cli.main import main\n"
         "from app.imaging.io import atomic_path\n"
-        "segment = batch.segment_scan\n"
+        "segment = pipeline.segment_scan\n"
         "def stuck(scan_path, label_path, cascade, **options):\n"
         "    if not scan_path.name.startswith('b'):\n"
         "        return segment(scan_path, label_path, cascade, **options)\n"
@@ -63,7 +63,7 @@ def start(scans, output, weights, *more):
         "        partial.write_bytes(b'half a label map')\n"
         "        print('stuck', flush=True)\n"
         "        while True: ctypes.CDLL(None).sleep(600)\n"  # one call, as a patch is
-        "batch.segment_scan = stuck\n"
+        "pipeline.segment_scan = stuck\n"
         f"sys.exit(main({arguments(scans, output, weights, *more)!r}))\n"
     )
     process = subprocess.Popen(
@@ -177,16 +177,16 @@ def test_state_of_a_series_follows_all_its_files_and_no_other(tmp_path):
 def test_output_folder_that_vanishes_fails_the_cases_and_nothing_else(
     scans, tmp_path, stand_in_weights, monkeypatch, capsys
 ):
-    from app.cli import batch
+    from app.cascade import pipeline
 
-    segment_scan = batch.segment_scan
+    segment_scan = pipeline.segment_scan
 
     def removing(scan_path, label_path, cascade, **options):
         if scan_path.name.startswith("b"):
             shutil.rmtree(label_path.parent)
         return segment_scan(scan_path, label_path, cascade, **options)
 
-    monkeypatch.setattr(batch, "segment_scan", removing)
+    monkeypatch.setattr(pipeline, "segment_scan", removing)
     output = tmp_path / "labels"
     assert main(arguments(scans, output, stand_in_weights)) == 1
     assert not output.exists()
