@@ -167,6 +167,17 @@ def test_neither_torch_nor_compiler_nor_cache_ships(run_container):
     assert run_container(command=("python3", "-c", find)).stdout.split() == ["[]", "[]", "[]"]
 
 
+def test_nothing_that_a_prediction_imports_is_compiled_at_its_start(run_container):
+    program = (
+        "import sys; from pathlib import Path; import app.api, app.cli.main, app.cli.batch; "
+        "told = {name: getattr(one, '__cached__', None) for name, one in sys.modules.items()}; "
+        "print(len(told), *[name for name, at in told.items() if at and not Path(at).exists()])"
+    )
+    num_modules, *compiled_anew = run_container(command=("python3", "-c", program)).stdout.split()
+    assert int(num_modules) > 300
+    assert compiled_anew == []
+
+
 def test_only_the_rooms_that_ship_are_there(run_container):
     listed = run_container(command=("sh", "-c", "ls /workspace /workspace/app /workspace/app/cli"))
     names = set(listed.stdout.split()) - {"__pycache__"}
