@@ -58,6 +58,9 @@ NUM_CLASSES = len(ORGANS) + 1
 CLASS_NAMES: tuple[str, ...] = ("background", *(organ.name for organ in ORGANS))
 """Name of each value of a label map, background included."""
 
+TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
+"""They leave the abdomen by nature, so that every scan cuts them along z."""
+
 
 def values_of(names: Iterable[str]) -> frozenset[int]:
     """Give the label values of organs by their names.

@@ -11,9 +11,6 @@ from pathlib import Path
 
 NORMS_PATH = Path(__file__).with_name("norms.json")
 
-TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
-"""They leave the abdomen by nature, so that every scan cuts them along z."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganNorm:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.cascade.arrangement import UNLIKELY, better_turn, deviations, misfit
-from app.cascade.norms import TUBES, OrganNorm, read_norms
+from app.cascade.norms import OrganNorm, read_norms
 from app.cascade.proportions import UNLIKELY_STRETCH, find_stretch
 from app.imaging.organ_placement import OrganPlacement
-from app.labels import CLASS_NAMES, ORGANS
+from app.labels import CLASS_NAMES, ORGANS, TUBES
 
 VOLUME_ROOM = 1.25
 """How far beyond the 1st and 99th percentile a volume is still believed, as a factor."""

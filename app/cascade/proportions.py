@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
-from app.cascade.norms import TUBES, read_norms
+from app.cascade.norms import read_norms
 from app.imaging.organ_placement import OrganPlacement
+from app.labels import TUBES
 
 LEAST_WHOLE = 3
 """With fewer whole organs nothing is said about their proportions."""

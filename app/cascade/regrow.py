@@ -11,7 +11,7 @@ from app.cascade.segment import ClassScores
 from app.imaging.components import PIECE_RULES, find_specks, spread
 from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, LabelVolume, SpacingZYX
-from app.labels import CLASS_NAMES, ORGANS
+from app.labels import CLASS_NAMES, ORGANS, TUBES
 
 GROWTH_MM = 40.0
 """How far beyond a cut the second look reaches."""
@@ -22,10 +22,9 @@ ASIDE_MM = 8.0
 LEAST_CUT_MM2 = 50.0
 """Smaller contacts are noise."""
 
-_TUBES = {"aorta", "inferior_vena_cava", "esophagus"}
 # Of an organ that is cut little may have been seen, however small its largest piece is.
 _FURTHER_PIECES = {value: replace(rule, main_mm3=0.0) for value, rule in PIECE_RULES.items()}
-_SOLID = [organ.value for organ in ORGANS if organ.name not in _TUBES]
+_SOLID = [organ.value for organ in ORGANS if organ.name not in TUBES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.errors import InputError
 from app.imaging.io import as_text, atomic_path
 from app.imaging.organ_statistics import OrganStatistics
+from app.labels import TUBES
 
 COLUMNS = (
     "case",
@@ -22,9 +23,6 @@ COLUMNS = (
     "edges_touched",
     "flags",
 )
-
-TUBES = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
-"""Organs that go on beyond the abdomen; where the scan ends, they end by nature."""
 
 
 class OrganTable:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cascade.norms import TUBES, read_norms
+from app.cascade.norms import read_norms
 from app.cascade.plausibility import as_sentences, judge
 from app.cascade.proportions import (
     LEAST_WHOLE,
@@ -16,6 +16,7 @@ from app.cascade.proportions import (
     is_whole,
 )
 from app.imaging.organ_placement import OrganPlacement, measure_placement, thin
+from app.labels import TUBES
 from app.synthesis.phantom import make_phantom
 
 SOLID = sorted(set(read_norms()) - TUBES)
