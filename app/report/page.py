@@ -26,6 +26,9 @@ SHORT_NAMES = {
 }
 """Column headings (HTML) for organs whose own name is long."""
 
+_CUT = frozenset({"cut_by_field_of_view", "cut_by_box"})
+"""Flags of organs of which part is missing, so that their volume is a lower bound."""
+
 _CHUNK_BYTES = 3 << 18  # a multiple of 3, so that pieces of base64 can be joined
 
 _ROW = re.compile(r'<tbody data-case="\d+" data-status="\w+"><tr><td data-value="([^"]*)">')
@@ -162,6 +165,9 @@ def _about(record: dict[str, Any], cases: Sequence[PageCase]) -> str:
         facts.append(f"<strong>{statuses.count('failed')} failed</strong>")
     if "look" in statuses:
         facts.append(f"{statuses.count('look')} with warnings")
+    num_left = record.get("num_cases", 0) - len(cases)
+    if num_left > 0:
+        facts.append(f"<strong>{_count(num_left, 'scan')} not done, --resume goes on</strong>")
     if "version" in record:
         facts.append(escape(f"version {record['version']}"))
     machine = [str(record[name]) for name in ("cpu", "precision") if name in record]
@@ -212,9 +218,11 @@ def _row(index: int, case: PageCase) -> str:
         _number(entry.get("peak_mib"), "{:.0f}"),
     ]
     volumes_ml = entry.get("volumes_ml") or {}
+    cut = {flag.get("organ") for flag in entry.get("flags") or [] if flag.get("code") in _CUT}
     for organ in ORGANS:
         volume_ml = volumes_ml.get(organ.name) or None  # 0 ml is an organ not found
-        cells.append(_number(volume_ml, "{:.0f}" if (volume_ml or 0) >= 10 else "{:.1f}"))
+        pattern = "{:.0f}" if (volume_ml or 0) >= 10 else "{:.1f}"
+        cells.append(_number(volume_ml, f"≥ {pattern}" if organ.name in cut else pattern))
     return (
         f'<tbody data-case="{index}" data-status="{status}"><tr>{"".join(cells)}</tr>'
         f"{_notes(entry, len(cells))}</tbody>"

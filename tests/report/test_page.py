@@ -48,6 +48,25 @@ def test_names_and_errors_cannot_break_the_page(report_folder):
     assert [case["name"] for case in data_of(page)["cases"]] == ["b & co", "<i>a", "c"]
 
 
+def test_page_of_a_batch_that_was_ended_tells_what_is_not_done():
+    case = PageCase(entry={"name": "a", "status": "ok"})
+    page = "".join(page_parts({"num_cases": 3}, [case]))
+    assert "2 scans not done, --resume goes on" in page
+    assert "not done" not in "".join(page_parts({"num_cases": 1}, [case]))
+
+
+def test_volume_of_an_organ_that_is_cut_is_a_lower_bound():
+    flags = [
+        {"code": "cut_by_field_of_view", "organ": "spleen", "text": "reaches the edge"},
+        {"code": "volume_low", "organ": "liver", "text": "712 ml"},
+    ]
+    volumes_ml = {"liver": 712.3, "spleen": 8.25}
+    entry = {"name": "a", "status": "ok", "flags": flags, "volumes_ml": volumes_ml}
+    page = "".join(page_parts({}, [PageCase(entry=entry)]))
+    assert '<td data-value="8.25">≥ 8.2</td>' in page
+    assert '<td data-value="712.3">712</td>' in page
+
+
 def test_a_page_can_be_asked_which_cases_it_shows(tmp_path):
     names = {"a", "b & <i>'c'", 'line\n"end"', "</table>", "\udcff"}
     cases = [PageCase(entry={"name": name, "status": "failed"}) for name in sorted(names)]

@@ -116,6 +116,20 @@ def test_wheel_scrolls_through_the_slices(page):
     page.mouse.wheel(0, 100)
     page.wait_for_function("old => document.querySelector('#place').textContent !== old", arg=place)
     assert (pixels(page, "slices") != before).any()
+    axial = [int(text.split()[1].split("/")[0]) for text in (place, page.inner_text("#place"))]
+    assert axial[1] < axial[0]  # toward the feet, as the arrow key that points down
+
+
+def test_outlines_alone_leave_the_organs_gray_inside(page):
+    filled = reddish(pixels(page, "slices"))
+    page.check("#outline")
+    outlined = reddish(pixels(page, "slices"))
+    assert 0.02 * filled < outlined < 0.7 * filled
+    page.uncheck("#organ-1")
+    assert reddish(pixels(page, "slices")) < outlined / 10  # no outline of what is hidden
+    page.click("#all-organs")
+    page.uncheck("#outline")
+    assert reddish(pixels(page, "slices")) == pytest.approx(filled, rel=0.05)
 
 
 def test_an_organ_can_be_hidden_and_shown(page):

@@ -9,7 +9,10 @@ const shown = new Set(report.organs.map((organ) => organ.value));
 let current = null; // index of the case on screen
 let slices = null; // NiiVue of the three planes
 let surfaces = null; // NiiVue of the organs
+let everyOrgan = null; // labels of the case on screen, those of hidden organs included
 let opening = Promise.resolve();
+
+const NIFTI_INTENT_LABEL = 1002;
 
 const grayOf = (hu) =>
   (255 * (hu - report.window[0])) / (report.window[1] - report.window[0]);
@@ -44,7 +47,9 @@ async function makeViewers() {
     multiplanarShowRender: niivue.SHOW_RENDER.NEVER, // its place is the other canvas's
     multiplanarPadPixels: 4,
     sagittalNoseLeft: true,
+    showAllOrientationMarkers: true,
     dragMode: niivue.DRAG_MODE.contrast,
+    invertScrollDirection: true, // down the wheel is toward the feet, as down the arrow keys
     onLocationChange: showLocation,
   });
   await slices.attachToCanvas(planes);
@@ -113,6 +118,7 @@ async function showCase(index) {
   [gray.cal_min, gray.cal_max] = windowGray();
   const labels = await volumeOf(`labels-${index}`, "labels.nii.gz");
   const solid = labels.clone();
+  everyOrgan = labels.img;
   slices.addVolume(gray);
   slices.addVolume(labels);
   surfaces.addVolume(solid);
@@ -146,8 +152,16 @@ function paintOrgans() {
     const labels = viewer?.volumes.at(-1);
     if (!labels) continue;
     labels.setColormapLabel(organColors());
+    if (viewer === slices) outlineOrgans(labels);
     viewer.updateGLVolume();
   }
+}
+
+/** Choose between surface and outline; NiiVue outlines hidden organs as well, so take them out. */
+function outlineOrgans(labels) {
+  const outlined = byId("outline").checked;
+  labels.hdr.intent_code = outlined ? NIFTI_INTENT_LABEL : 0; // it outlines nothing else
+  labels.img = outlined ? everyOrgan.map((value) => (shown.has(value) ? value : 0)) : everyOrgan;
 }
 
 function showLocation(location) {
@@ -169,7 +183,10 @@ const windowGray = () => byId("window").value.split(" ").map(Number).map(grayOf)
 function applyOpacity() {
   const percent = Number(byId("opacity").value);
   byId("opacity-value").textContent = `${percent} %`;
-  if (slices?.volumes.length > 1) slices.setOpacity(1, percent / 100);
+  if (!(slices?.volumes.length > 1)) return;
+  const outlined = byId("outline").checked;
+  slices.opts.atlasOutline = outlined ? percent / 100 : 0;
+  slices.setOpacity(1, outlined ? 0 : percent / 100);
 }
 
 byId("opacity").addEventListener("input", applyOpacity);
@@ -183,8 +200,9 @@ byId("planes-shown").addEventListener("change", (event) => {
   slices.setSliceType(niivue.SLICE_TYPE[event.target.value]);
   placeSurfaces();
 });
-byId("outline").addEventListener("change", (event) => {
-  slices?.setAtlasOutline(event.target.checked ? 1 : 0);
+byId("outline").addEventListener("change", () => {
+  paintOrgans();
+  applyOpacity();
 });
 
 function setShown(values) {
