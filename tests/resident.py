@@ -11,7 +11,7 @@ import numpy as np
 
 # What is freed goes back to the system at once, so that what is left is what is still held:
 # otherwise glibc keeps 20 MiB more or less, depending on where the last piece happens to lie.
-_NOTHING_KEPT = {
+NOTHING_KEPT = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "MALLOC_ARENA_MAX": "1",
@@ -27,7 +27,7 @@ def resident_after_each(scans, output, *options):
     """Segment a folder in one process; yield the MiB it holds whenever a scan is done."""
     command = [sys.executable, "-m", "app", "predict", "--input", str(scans)]
     command += ["--output", str(output), "--threads", "1", "--progress", "json", *options]
-    environment = os.environ | _NOTHING_KEPT
+    environment = os.environ | NOTHING_KEPT
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
             told = json.loads(line)

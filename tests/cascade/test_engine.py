@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from resident import resident_bytes
+from resident import NOTHING_KEPT
 
 from app.cascade.engine import CpuFeatures, CpuNetwork, available_threads
 from app.cascade.memory import MIB
@@ -26,14 +26,28 @@ def test_network_scores_a_patch(stand_in_weights):
     assert scores[0, 0, 0, 0] == pytest.approx(-10)
 
 
+RELEASE = """
+import sys
+from pathlib import Path
+import numpy as np
+from app.cascade.engine import CpuNetwork
+from resident import resident_bytes
+network = CpuNetwork(Path(sys.argv[1]), threads=1, precision="f32")
+patch = np.random.default_rng(0).standard_normal(network.patch_shape, np.float32)
+scores = network.run(patch).copy()
+at_work = resident_bytes()
+network.release()
+print(at_work - resident_bytes())
+np.testing.assert_array_equal(network.run(patch), scores)
+"""
+
+
 def test_released_memory_is_given_back_and_taken_again_for_the_next_patch():
-    network = CpuNetwork(ROOT / "weights" / "locate" / "model.xml", threads=1, precision="f32")
-    patch = np.random.default_rng(0).standard_normal(network.patch_shape, np.float32)
-    scores = network.run(patch).copy()
-    at_work = resident_bytes()
-    network.release()
-    assert resident_bytes() < at_work - 16 * MIB  # of 27
-    np.testing.assert_array_equal(network.run(patch), scores)
+    """In a process of its own: in this one the memory may be what other tests have freed."""
+    model = ROOT / "weights" / "locate" / "model.xml"
+    environment = {**os.environ, **NOTHING_KEPT, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    given_back = subprocess.check_output([sys.executable, "-c", RELEASE, model], env=environment)
+    assert int(given_back) > 16 * MIB  # of 27
 
 
 @pytest.mark.parametrize(
