@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import sqrt
 from statistics import fmean
 
-from app.cascade.norms import OrganNorm, read_norms
+from app.cascade.norms import LEAST_ML, OrganNorm, read_norms
 from app.imaging.organ_placement import OrganPlacement
 
 LEAST_ORGANS = 5
@@ -36,7 +36,6 @@ TURNS: Mapping[str, tuple[bool, bool, bool]] = {
 _MOST = 5.0
 # Where the scan cuts an organ, the center of what is left lies less surely.
 _CUT = 2.0
-_LEAST_ML = 0.5
 
 
 def deviations(placements: Mapping[str, OrganPlacement]) -> dict[str, tuple[float, float, float]]:
@@ -54,7 +53,7 @@ def deviations(placements: Mapping[str, OrganPlacement]) -> dict[str, tuple[floa
         there are too few organs to tell.
     """
     norms = read_norms()
-    known = {name: found for name, found in placements.items() if found.volume_ml >= _LEAST_ML}
+    known = {name: found for name, found in placements.items() if found.volume_ml >= LEAST_ML}
     if len(known) < LEAST_ORGANS:
         return {}
     along = [_along(known, norms, axis) for axis in range(3)]

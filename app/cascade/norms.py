@@ -11,6 +11,9 @@ from pathlib import Path
 
 NORMS_PATH = Path(__file__).with_name("norms.json")
 
+LEAST_ML = 0.5
+"""Place and proportions of less say nothing; the norms were measured without it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganNorm:

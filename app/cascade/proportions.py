@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
-from app.cascade.norms import read_norms
+from app.cascade.norms import LEAST_ML, read_norms
 from app.imaging.organ_placement import OrganPlacement
 from app.labels import TUBES
 
@@ -27,7 +27,6 @@ _SHARE_OF_WIDTH = 0.4
 _OF_BODIES = 0.06
 # Deviations beyond this many spreads count no more, so that one stray organ decides nothing.
 _MOST = 5.0
-_LEAST_ML = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ def height_of(extent_mm: tuple[float, float, float]) -> float:
 
 def is_whole(name: str, placement: OrganPlacement) -> bool:
     """Tell whether an organ's proportions count: no vessel, no speck, not cut by the scan."""
-    return name not in TUBES and placement.volume_ml >= _LEAST_ML and not any(placement.cut)
+    return name not in TUBES and placement.volume_ml >= LEAST_ML and not any(placement.cut)
 
 
 def find_stretch(placements: Mapping[str, OrganPlacement]) -> Stretch | None:

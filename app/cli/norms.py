@@ -23,7 +23,6 @@ _ROUNDS = 20
 _PERCENTILES = (1.0, 99.0)
 # Standard deviation of a normal distribution from its median absolute deviation.
 _SIGMA = 1.4826
-_LEAST_ML = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +79,7 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
     """
     import numpy as np
 
-    from app.cascade.norms import OrganNorm
+    from app.cascade.norms import LEAST_ML, OrganNorm
     from app.cascade.proportions import height_of
     from app.labels import ORGANS
 
@@ -97,7 +96,7 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
         volumes_ml = [placement.volume_ml for placement in whole]
         low_ml, high_ml = np.percentile(volumes_ml, _PERCENTILES).round(2).tolist()
         heights = np.array(
-            [height_of(found.extent_mm) for found in whole if found.volume_ml >= _LEAST_ML]
+            [height_of(found.extent_mm) for found in whole if found.volume_ml >= LEAST_ML]
         )
         height = float(np.median(heights))
         norms[name] = OrganNorm(
@@ -113,8 +112,10 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
 
 def _place(placement: "OrganPlacement | None") -> list[float]:
     """Give an organ's center, with NaN where it says nothing."""
+    from app.cascade.norms import LEAST_ML
+
     nowhere = float("nan")
-    if placement is None or placement.volume_ml < _LEAST_ML:
+    if placement is None or placement.volume_ml < LEAST_ML:
         return [nowhere] * 3
     return [
         nowhere if cut else center

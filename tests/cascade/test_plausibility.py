@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from math import exp
 
 import numpy as np
 import pytest
@@ -15,21 +14,6 @@ from app.cascade.plausibility import (
     judge_agreement,
     judge_pieces,
 )
-from app.imaging.organ_placement import OrganPlacement
-
-
-@pytest.fixture
-def usual():
-    return {
-        name: OrganPlacement(
-            volume_ml=(norm.low_ml + norm.high_ml) / 2,
-            center_mm=norm.center_mm,
-            extent_mm=(exp(norm.height), 1.0, 1.0),
-            cut=(False, False, False),
-            largest_share=1.0,
-        )
-        for name, norm in read_norms().items()
-    }
 
 
 def codes(flags):

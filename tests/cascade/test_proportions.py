@@ -24,20 +24,6 @@ SOLID = sorted(set(read_norms()) - TUBES)
 ABSURD_MM = (900.0, 1.0, 1.0)
 
 
-@pytest.fixture
-def usual():
-    return {
-        name: OrganPlacement(
-            volume_ml=(norm.low_ml + norm.high_ml) / 2,
-            center_mm=norm.center_mm,
-            extent_mm=(exp(norm.height), 1.0, 1.0),
-            cut=(False, False, False),
-            largest_share=1.0,
-        )
-        for name, norm in read_norms().items()
-    }
-
-
 def stretched(placements, factor):
     """Give what a header tells that makes the distance between slices larger by a factor."""
     return {

@@ -15,9 +15,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import app.cascade.locate as phase_one
 from app.cascade.bundle import open_phase
-from app.imaging.crop import bounding_box
+from app.cascade.locate import Abdomen, locate
+from app.imaging.crop import bounding_box, box_on_grid
+from app.imaging.geometry import Box, SpacingZYX
 from app.imaging.io import read_scan
 
 MARGINS_MM = ("20,15,15", "16,12,12", "12,12,12", "8,8,8")
@@ -39,12 +40,11 @@ def main() -> None:
         organs = read_scan(path, as_labels=True)[0].array > 0
         scan, _ = read_scan(options.scans / f"{name}_0000.nii.gz")
         ideal = bounding_box(organs, scan.geometry.spacing_mm)
-        cells = []
+        found, cells = locate(scan, phase), []
         for margin in margins:
-            phase_one.MARGIN_MM = margin
-            found = phase_one.locate(scan, phase)
-            recall = organs[found.box.slices].sum() / organs.sum() if found else 0.0
-            ratio = np.prod(found.box.shape) / np.prod(ideal.shape) if found else np.nan
+            box = _box(found, margin) if found else None
+            recall = organs[box.slices].sum() / organs.sum() if box else 0.0
+            ratio = np.prod(box.shape) / np.prod(ideal.shape) if box else np.nan
             rows[margin].append((recall, ratio))
             cells.append(f"{recall:.4f} {ratio:5.2f}")
         print(f"{name:16}", "   ".join(cells), flush=True)
@@ -55,6 +55,15 @@ def main() -> None:
             f"{np.mean(recall < 0.999):.0%} below 0.999; "
             f"ratio at most {np.nanmax(ratio):.2f}, mean {np.nanmean(ratio):.2f}"
         )
+
+
+def _box(found: Abdomen, margin_mm: SpacingZYX) -> Box:
+    """Give the box that phase one would have made with another margin."""
+    coarse, grid = found.foreground, found.geometry
+    organs = bounding_box(coarse, found.spacing_mm)
+    return box_on_grid(
+        organs, coarse.shape, found.spacing_mm, grid.shape, grid.spacing_mm, margin_mm
+    )
 
 
 if __name__ == "__main__":
