@@ -109,6 +109,30 @@ def find_cases(source: Path, output: Path) -> list[Case]:
     return list(cases.values())
 
 
+def named_series(source: Path) -> dict[str, Path]:
+    """List the CT series of a folder and those below it.
+
+    Parameters
+    ----------
+    source : Path
+        The folder.
+
+    Returns
+    -------
+    dict of str to Path
+        What stands for each series, by the name that :func:`find_cases` gives its case.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be read.
+    """
+    try:
+        return {name: path for name, path, _ in _series_below(source)}
+    except OSError as error:
+        raise UsageError(f"--dicom {source}: cannot be read ({error.strerror})") from error
+
+
 def case_name(path: Path) -> str:
     """Name a scan: its file name without the channel number 0000 and the suffix."""
     lowered = path.name.lower()

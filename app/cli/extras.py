@@ -29,13 +29,13 @@ def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments that choose what is computed and written."""
     parser.add_argument(
         "--organs",
-        type=_names,
+        type=listed_names,
         metavar="A,B",
         help="only these organs in the results, such as liver,left_kidney (default: all 13)",
     )
     parser.add_argument(
         "--formats",
-        type=_names,
+        type=listed_names,
         default=["nifti"],
         metavar="A,B",
         help=f"of {', '.join(FORMATS)}; NIfTI is always written (default: nifti)",
@@ -67,6 +67,25 @@ def add_extra_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only find the abdomen: boxes.json with a box for each scan, no label maps",
     )
+
+
+def check_format_names(formats: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse formats that there are not, or whose library is not installed.
+
+    Raises
+    ------
+    UsageError
+        If there is such a one.
+    """
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(known)}")
+    if "dicom-seg" in formats and importlib.util.find_spec("highdicom") is None:
+        raise UsageError(
+            "--formats dicom-seg: needs the package highdicom, which is not installed here "
+            "(the container image leaves it out); install requirements/run.txt and run it "
+            "from there"
+        )
 
 
 class Extras:
@@ -128,21 +147,13 @@ class Extras:
 
     def _check(self, arguments: argparse.Namespace) -> None:
         """Refuse what there is not, and what does not go together."""
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown:
-            raise UsageError(f"--formats {', '.join(unknown)}: known are {', '.join(FORMATS)}")
+        check_format_names(self.formats, FORMATS)
         labels_wanted = arguments.organs or arguments.statistics or self.formats_beside
         pictures_wanted = arguments.confidence or arguments.preview
         if arguments.boxes_only and (labels_wanted or pictures_wanted or arguments.fast):
             raise UsageError(
                 "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
                 "--statistics, --confidence, --fast and --preview"
-            )
-        if "dicom-seg" in self.formats and importlib.util.find_spec("highdicom") is None:
-            raise UsageError(
-                "--formats dicom-seg: needs the package highdicom, which is not installed here "
-                "(the container image leaves it out); install requirements/run.txt and run it "
-                "from there"
             )
         if arguments.dicom is not None and not arguments.dicom.is_dir():
             raise UsageError(f"--dicom {arguments.dicom}: no such folder")
@@ -351,7 +362,8 @@ def _remove(path: Path) -> None:
         ) from error
 
 
-def _names(text: str) -> list[str]:
+def listed_names(text: str) -> list[str]:
+    """Take an option's value apart at its commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "predict",
     "preview",
     "statistics",
+    "convert",
     "synthesize",
     "info",
     "export",

@@ -1,6 +1,7 @@
 """Label maps on disk: read as they lie there, and set beside other grids."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,16 @@ class LabelMap:
         return as_lps(self.array, self.source.orientation)
 
 
-def read_label_map(path: Path) -> LabelMap:
+def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -> LabelMap:
     """Read a label map as it lies on disk.
 
     Parameters
     ----------
     path : Path
-        Any image of whole numbers from 0, whatever type they are stored in; those that
-        stand for no organ are passed over with a warning.
+        Any image of whole numbers from 0, whatever type they are stored in.
+    stands_for : dict of int to int, optional
+        The label value that each stored one, 0 to 255, stands for. By default they are
+        taken as they are, and those of no organ are told in a warning.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def read_label_map(path: Path) -> LabelMap:
     Raises
     ------
     InputError
-        If the file is not a label map.
+        If the file is not a label map, or holds what ``stands_for`` does not name.
     """
     scan, source = read_scan(path, as_labels=True)
     stored = from_lps(scan.array, source.orientation)
@@ -68,9 +71,28 @@ def read_label_map(path: Path) -> LabelMap:
             f"{path}: values from {low} to {high}, a label map has 0 to {NUM_CLASSES - 1}; "
             "is this the scan?"
         )
-    if high >= NUM_CLASSES:
+    array = stored.astype(np.uint8)
+    if stands_for is not None:
+        _translate(array, stands_for, path)
+    elif high >= NUM_CLASSES:
         logger.warning("%s: values above %d stand for no organ", path, NUM_CLASSES - 1)
-    return LabelMap(path=path, array=stored.astype(np.uint8), source=source)
+    return LabelMap(path=path, array=array, source=source)
+
+
+def _translate(array: LabelVolume, stands_for: Mapping[int, int], path: Path) -> None:
+    """Put in the place of each value what it stands for."""
+    table = np.zeros(256, np.uint8)
+    for stored, value in stands_for.items():
+        table[stored] = value
+    found: set[int] = set()
+    for plane in array:  # one by one, as an index takes 8 bytes a voxel
+        found.update(np.flatnonzero(np.bincount(plane.ravel())).tolist())
+        plane[...] = table[plane]
+    if odd := sorted(found - stands_for.keys()):
+        raise InputError(
+            f"{path}: {', '.join(map(str, odd[:9]))} stand for no organ; give the organs the "
+            "values of labels.json, and take out all else"
+        )
 
 
 def grid_difference(expected: Geometry, came: Geometry) -> str:

@@ -1,7 +1,9 @@
 """NRRD (.nrrd, .nhdr): headers read strictly; lines of ``field: value``."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -72,22 +74,41 @@ def read_layout(path: Path) -> Layout:
     return layout.counted_from_end() if _skips_to_end(fields, path) else layout
 
 
+def read_keys(path: Path) -> dict[str, str]:
+    """Read the header's ``key:=value`` lines, which are for other programs.
+
+    Raises
+    ------
+    UnreadableScanError
+        If the file is no NRRD file.
+    """
+    with damage_named(path), path.open("rb") as file:
+        parts = [line.partition(":=") for line in _header_lines(file, path)]
+    return {key: value for key, found, value in parts if found}
+
+
 def _read_fields(path: Path) -> tuple[Fields, int]:
-    """Read the header's lines up to the empty one behind it, or to the end of a .nhdr file."""
+    """Read the header's fields, and where it ends."""
     fields = Fields(path)
     with damage_named(path), path.open("rb") as file:
-        lines = read_lines(file, path)
-        if not _MAGIC.fullmatch(next(lines)):
-            raise UnreadableScanError(f"{path}: no NRRD header found; export it again")
-        size = path.stat().st_size
-        while file.tell() < size and (line := next(lines)):
-            # `key:=value` lines are for other programs, `#` lines for people.
+        for line in _header_lines(file, path):
             key, found, value = line.partition(": ")
-            if line.startswith("#") or ":=" in key or not found:
+            if ":=" in key or not found:
                 continue
             key = key.strip().lower()
             fields.add(_ALIASES.get(key, key), value.strip())
         return fields, file.tell()
+
+
+def _header_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    """Give the lines up to the empty one behind the header, or to the end of a .nhdr file."""
+    lines = read_lines(file, path)
+    if not _MAGIC.fullmatch(next(lines)):
+        raise UnreadableScanError(f"{path}: no NRRD header found; export it again")
+    size = path.stat().st_size
+    while file.tell() < size and (line := next(lines)):
+        if not line.startswith("#"):  # which are for people
+            yield line
 
 
 def _dtype(fields: Fields, path: Path) -> np.dtype[np.generic]:

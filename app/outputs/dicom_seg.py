@@ -34,6 +34,7 @@ from app.imaging.orientation import (
 )
 from app.labels import ORGANS, Organ
 from app.manifest import sha256_of
+from app.outputs.made_by import MadeBy
 from app.terminology import ANATOMICAL_STRUCTURE, SCHEME, TERMS, Code
 
 logger = logging.getLogger(__name__)
@@ -161,10 +162,16 @@ def check_series(series: Sequence[Dataset], scan: ScanHeader) -> None:
         first.add_new("PerFrameFunctionalGroupsSequence", "SQ", frames)
         first.add_new("NumberOfFrames", "IS", 1)
     with _told_of(scan.path):  # the library asks for what it needs, so let it have a slice
-        _segmentation(np.ones((1, first.Rows, first.Columns), np.uint8), [first])
+        _segmentation(np.ones((1, first.Rows, first.Columns), np.uint8), [first], MadeBy.NETWORK)
 
 
-def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) -> None:
+def write_dicom_seg(
+    label_map: LabelMap,
+    series: Sequence[Dataset],
+    path: Path,
+    *,
+    made_by: MadeBy = MadeBy.NETWORK,
+) -> None:
     """Write a label map as a DICOM Segmentation of the series it was made from.
 
     All organs are described, and the number of a segment is its organ's label
@@ -180,6 +187,8 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
         Headers of the source images; see :func:`read_series`.
     path : Path
         File to write.
+    made_by : MadeBy
+        Who drew it; each segment tells.
 
     Raises
     ------
@@ -196,7 +205,7 @@ def write_dicom_seg(label_map: LabelMap, series: Sequence[Dataset], path: Path) 
     order = _order(_planes(series))
     frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation)[np.argsort(order)])
     with _told_of(path):
-        segmentation = _segmentation(frames, series)
+        segmentation = _segmentation(frames, series, made_by)
     with atomic_path(path) as partial:
         segmentation.save_as(partial)
         _name_by_content(segmentation, sha256_of(partial))
@@ -229,13 +238,15 @@ def _told_of(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segmentation:
+def _segmentation(
+    frames: np.ndarray, series: Sequence[Dataset], made_by: MadeBy
+) -> hd.seg.Segmentation:
     date, time = _content_date(series[0])
     segmentation = hd.seg.Segmentation(
         source_images=series,
         pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(organ) for organ in ORGANS],
+        segment_descriptions=[_description(organ, made_by) for organ in ORGANS],
         series_instance_uid=_UNNAMED,
         series_number=_SERIES_NUMBER,
         series_description="Abdominal organs (research only)",
@@ -246,7 +257,7 @@ def _segmentation(frames: np.ndarray, series: Sequence[Dataset]) -> hd.seg.Segme
         software_versions=__version__,
         device_serial_number=__version__,
         content_label="ORGANS",
-        content_description="Abdominal organs found by a network; research only",
+        content_description=made_by.described,
         content_date=date,
         content_time=time,
     )
@@ -288,8 +299,8 @@ def _content_date(header: Dataset) -> tuple[str, str]:
     return _NO_DATE, _MIDNIGHT
 
 
-def _description(organ: Organ) -> SegmentDescription:
-    """Describe one organ in standard words."""
+def _description(organ: Organ, made_by: MadeBy) -> SegmentDescription:
+    """Describe one organ in standard words; no program is named for what a person drew."""
     term = TERMS[organ.value]
     algorithm = hd.AlgorithmIdentificationSequence(
         name=NAME, family=codes.DCM.ArtificialIntelligence, version=__version__
@@ -299,8 +310,8 @@ def _description(organ: Organ) -> SegmentDescription:
         segment_label=term.label,
         segmented_property_category=_concept(ANATOMICAL_STRUCTURE),
         segmented_property_type=_concept(term.organ),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=algorithm,
+        algorithm_type=made_by.algorithm_type,
+        algorithm_identification=None if made_by is MadeBy.HAND else algorithm,
         display_color=CIELabColor.from_rgb(*organ.color),
     )
     if term.side is not None:

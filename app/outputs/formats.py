@@ -6,7 +6,9 @@ from pathlib import Path
 from app.errors import InputError
 from app.imaging.io import ScanHeader
 from app.imaging.label_maps import read_label_map
+from app.labels import NUM_CLASSES
 from app.outputs import slicer
+from app.outputs.made_by import MadeBy
 
 NIFTI = "nifti"
 SEG_NRRD = "seg.nrrd"
@@ -91,6 +93,66 @@ def write_formats(
         dicom_seg.write_dicom_seg(label_map, series, path)
         written.append(path)
     return written, []
+
+
+def convert_label_map(
+    label_path: Path,
+    folder: Path,
+    name: str,
+    formats: Collection[str],
+    *,
+    series_files: Iterable[Path] | None = None,
+    made_by: MadeBy,
+) -> list[Path]:
+    """Write a label map that another program may have changed in formats of :data:`FORMATS`.
+
+    Parameters
+    ----------
+    label_path : Path
+        A label map, or a segmentation of 3D Slicer (``.seg.nrrd``), whose segments are
+        told by their names.
+    folder : Path
+        Where to write.
+    name : str
+        Files are named after it.
+    formats : collection of str
+        Without NIfTI.
+    series_files : iterable of Path, optional
+        Files of the DICOM series that it lies on; needed for ``dicom-seg``.
+    made_by : MadeBy
+        Who drew it, for ``dicom-seg``.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    InputError
+        If the label map or the series cannot be used, or the two do not belong together;
+        nothing is written then.
+    OutputError
+        If a file cannot be written.
+    """
+    if label_path.name.lower().endswith(slicer.SUFFIX):
+        label_map = slicer.read_seg_nrrd(label_path)
+    else:
+        organs = {value: value for value in range(NUM_CLASSES)}
+        label_map = read_label_map(label_path, stands_for=organs)
+    written: list[Path] = []
+    if DICOM_SEG in formats:  # first, as it may be refused
+        from app.outputs import dicom_seg
+
+        series = dicom_seg.read_series(_named(series_files, label_path))
+        path = folder / (name + dicom_seg.SUFFIX)
+        dicom_seg.write_dicom_seg(label_map, series, path, made_by=made_by)
+        written.append(path)
+    if SEG_NRRD in formats:
+        path = folder / (name + slicer.SUFFIX)
+        slicer.write_seg_nrrd(label_map, path)
+        written.append(path)
+    return written
 
 
 def _named(series_files: Iterable[Path] | None, path: Path) -> Iterable[Path]:

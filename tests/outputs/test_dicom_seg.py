@@ -26,6 +26,7 @@ from app.outputs.dicom_seg import (
     series_geometry,
     write_dicom_seg,
 )
+from app.outputs.made_by import MadeBy
 from app.terminology import ANATOMICAL_STRUCTURE, LEFT, RIGHT, TERMS
 
 SPACING_MM = (2.5, 0.8, 1.1)
@@ -191,9 +192,11 @@ def test_segmentation_belongs_to_the_patient_study_and_space_of_its_source(tmp_p
     assert uids == {dcmread(file).SOPInstanceUID for file in series}
 
 
-def test_segmentation_passes_the_dicom_validator(tmp_path, series):
+@pytest.mark.parametrize("made_by", MadeBy)
+def test_segmentation_passes_the_dicom_validator(tmp_path, series, made_by):
     label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
-    write_dicom_seg(label_map, headers_in(tmp_path / "series"), tmp_path / "x.seg.dcm")
+    headers = headers_in(tmp_path / "series")
+    write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm", made_by=made_by)
     assert errors_in(tmp_path / "x.seg.dcm") == []
 
 
