@@ -24,6 +24,7 @@ from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
 from app.cli.record import (
     RECORD_NAME,
+    dicom_uids,
     ended_by_signals,
     finished_cases,
     process_age_s,
@@ -279,6 +280,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     report = CaseReport()
     try:
         entry["input_state"] = state_of(case.scan_path)
+        entry["dicom"] = dicom_uids(case.scan_path)
         if extras.boxes is not None:
             report, source = locate_scan(case.scan_path, cascade)
             _check_unchanged(case, entry)

@@ -95,6 +95,19 @@ def state_and_content(scan_path: Path) -> tuple[dict[str, int], str | None]:
     return _state_of(scan_path, files), sha256
 
 
+def dicom_uids(scan_path: Path) -> dict[str, str] | None:
+    """Give what a scan is called in an archive; None if it is no DICOM or cannot be read.
+
+    Parameters
+    ----------
+    scan_path : Path
+        As for :func:`state_of`.
+    """
+    with suppress(InputError):
+        return dict(peek(scan_path).dicom_uids) or None
+    return None
+
+
 def _state_of(scan_path: Path, files: Iterable[Path]) -> dict[str, int]:
     try:
         stats = [file.stat() for file in files]

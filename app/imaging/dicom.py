@@ -9,6 +9,7 @@ goes unnoticed would shift organs. Compressed pixels are decoded by
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,12 +42,15 @@ _CT_CLASSES = (
 )
 _TAGS = [
     "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber",
+    "StudyInstanceUID", "FrameOfReferenceUID",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
     "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
@@ -135,6 +139,12 @@ class Series:
     def reason_against(self) -> str | None:
         """Why this series is no CT scan; None if it is one."""
         return None if self.usable else self.images[0].reason_against
+
+    @property
+    def uids(self) -> dict[str, str]:
+        """UIDs of study, series and frame of reference, by DICOM's names; without other text."""
+        found = {name: _text(self.images[0], name) for name in _UIDS}
+        return {name: uid for name, uid in found.items() if re.fullmatch(r"[0-9.]{1,64}", uid)}
 
     def __str__(self) -> str:
         """Name the series for people."""
@@ -392,6 +402,14 @@ def _number(image: Image) -> int | None:
         return int(image.dataset.SeriesNumber)
     except DAMAGE:
         return None
+
+
+def _text(image: Image, name: str) -> str:
+    """Read an element that nothing hangs on; empty where it is missing or damaged."""
+    try:
+        return str(image.dataset.get(name) or "")
+    except DAMAGE:
+        return ""
 
 
 @contextmanager

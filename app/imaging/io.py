@@ -11,7 +11,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,9 @@ class ScanHeader:
         axis; an enhanced file comes once for each of its slices.
     files : tuple of Path
         All that the scan is read from: a header and the file of its voxels, or slices.
+    dicom_uids : dict of str to str
+        What a DICOM series is called in an archive: its ``StudyInstanceUID``,
+        ``SeriesInstanceUID`` and ``FrameOfReferenceUID``, as far as it tells them.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class ScanHeader:
     notes: tuple[str, ...] = ()
     slice_files: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    dicom_uids: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +321,7 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
         notes=stack.notes + spacing_notes(stack.geometry),
         slice_files=slice_files,
         files=tuple(dict.fromkeys(slice_files)),
+        dicom_uids=stack.series.uids,
     )
     return header, lambda: dicom.read_stack(stack)
 

@@ -23,6 +23,8 @@ from app.errors import OutputError, UsageError
 from app.outputs import formats
 from app.report.page import PageCase, page_parts
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def scans(tmp_path, body):
@@ -139,6 +141,23 @@ def test_dicom_segmentation_of_a_series_refers_to_it(predict, tmp_path, body):
     liver = labels_in(tmp_path / "labels" / "a.nii.gz") == BRIGHT_ORGAN
     volume = found.get_volume(segment_numbers=[BRIGHT_ORGAN], combine_segments=True)
     assert volume.array.sum() == BRIGHT_ORGAN * liver.sum() > 0
+
+
+def test_record_names_study_and_series_and_nothing_of_the_patient(predict, scans, tmp_path, body):
+    hu, _, spacing_mm = body
+    first, *_ = write_series(scans / "ct", hu, spacing_mm=spacing_mm, patient="MRN-4711")
+    assert predict(scans) == 0
+    record = record_of(tmp_path / "labels")
+    cases = {case["name"]: case for case in record["cases"]}
+    source = dcmread(first, stop_before_pixels=True)
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    assert cases["ct"]["dicom"] == {name: source[name].value for name in names}
+    assert cases["a"]["dicom"] is None
+    text = (tmp_path / "labels" / "run.json").read_text()
+    for name in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate"):
+        assert str(source[name].value) not in text
+    page = (ROOT / "docs" / "site" / "outputs.md").read_text(encoding="utf-8")
+    assert [field for field in {*record, *cases["ct"]} if f"`{field}`" not in page] == []
 
 
 def test_dicom_segmentation_without_a_series_is_refused_before_any_work_and_others_go_on(

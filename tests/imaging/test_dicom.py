@@ -51,6 +51,13 @@ def test_series_is_read_in_the_order_in_which_slices_lie(tmp_path):
     assert source.header.slice_files == tuple(paths)
 
 
+def test_series_is_named_by_its_uids_and_by_no_other_text(tmp_path):
+    named = {"FrameOfReferenceUID": "Doe^Jane", "StudyInstanceUID": "1.2.840.1"}
+    write_series(tmp_path / "ct", hu(), SPACING_MM, uid="1.2.840.2", **named)
+    found = peek(tmp_path / "ct").dicom_uids
+    assert found == {"StudyInstanceUID": "1.2.840.1", "SeriesInstanceUID": "1.2.840.2"}
+
+
 def test_series_lies_where_the_image_library_puts_it(tmp_path):
     turn = Rotation.from_euler("xyz", [10, -20, 30], degrees=True)
     write_series(tmp_path / "ct", hu(), SPACING_MM, cosines=cosines_of(turn))
