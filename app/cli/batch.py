@@ -134,6 +134,10 @@ def run_batch(arguments: argparse.Namespace) -> int:
         progress.say(
             f"{num_failed} of {len(cases)} scan(s) failed; see {arguments.output / RECORD_NAME}"
         )
+    if pictures is not None and pictures.page is not None:
+        progress.say(f"now open {pictures.page} in a browser")
+    elif num_failed < len(cases):
+        progress.say(f"results are in {arguments.output}")
     return 1 if num_failed else 0
 
 

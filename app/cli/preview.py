@@ -99,6 +99,11 @@ class BatchReport:
         The batch's record, as it is when the page is written.
     hand_over : callable
         Told of each file written.
+
+    Attributes
+    ----------
+    page : Path or None
+        The page, once it is written.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class BatchReport:
         self._record = record
         self._hand_over = hand_over
         self._report = ReportWriter(folder)
+        self.page: Path | None = None
 
     def __enter__(self) -> "BatchReport":
         """Give the report itself."""
@@ -147,7 +153,8 @@ class BatchReport:
     def write(self) -> None:
         """Write the page about the cases so far; a thread that ends the batch may do so, too."""
         try:
-            self._hand_over(self._report.write(self._record))
+            self.page = self._report.write(self._record)
+            self._hand_over(self.page)
         except CascadeError as error:
             logger.error("%s", error)
         except Exception as error:  # the label maps matter more

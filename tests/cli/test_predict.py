@@ -70,6 +70,7 @@ def test_one_damaged_scan_does_not_stop_the_others(scans, tmp_path, stand_in_wei
     assert "[1/3] a:" in told
     assert "left" in told
     assert "b: FAILED" in told
+    assert told.splitlines()[-1] == f"results are in {output}"
 
 
 def test_record_tells_how_each_case_went(scans, tmp_path, stand_in_weights):
@@ -92,9 +93,13 @@ def test_record_tells_how_each_case_went(scans, tmp_path, stand_in_weights):
     assert case["warnings"] == [f"smaller than usual: liver ({flag['text']})"]
 
 
-def test_preview_draws_what_was_segmented_and_lists_what_was_not(scans, tmp_path, stand_in_weights):
+def test_preview_draws_what_was_segmented_and_lists_what_was_not(
+    scans, tmp_path, stand_in_weights, capsys
+):
     output = tmp_path / "labels"
     assert predict(scans, output, stand_in_weights, "--preview") == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == f"now open {output / 'report.html'} in a browser"
     labels = {"a.nii.gz", "c.nii.gz", "run.json", "labels.json", "labels.ctbl"}
     assert {path.name for path in output.iterdir()} == labels | {"a.png", "c.png", "report.html"}
     page = (output / "report.html").read_text()
