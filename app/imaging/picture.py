@@ -29,8 +29,8 @@ class Plane:
     name : str
         What the plane is called.
     sides : (left, right, top, bottom) str
-        Which way the patient lies: R, L, A, P, H or F for right, left, anterior,
-        posterior, head, feet.
+        Which way the patient lies: R, L, A, P, S or I for right, left, anterior,
+        posterior, superior, inferior, as 3D Slicer and the page's viewer write them.
     hu, labels : (rows, columns) arrays of int16 and uint8
         Slices through the volumes.
     spacing_mm : (row, column) floats
@@ -102,14 +102,14 @@ def three_planes(
     )
     coronal = Plane(
         name="Coronal",
-        sides=("R", "L", "H", "F"),
+        sides=("R", "L", "S", "I"),
         hu=scan[::-1, y],
         labels=labels[::-1, y],
         spacing_mm=(step_z, step_x),
     )
     sagittal = Plane(
         name="Sagittal",
-        sides=("A", "P", "H", "F"),
+        sides=("A", "P", "S", "I"),
         hu=scan[::-1, :, x],
         labels=labels[::-1, :, x],
         spacing_mm=(step_z, step_y),

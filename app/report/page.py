@@ -279,7 +279,7 @@ def _pictures(cases: Sequence[PageCase]) -> str:
     return (
         '<section class="card" aria-labelledby="pictures-title"><div class="head">'
         '<h2 id="pictures-title">Pictures</h2><span class="soft">planes where most organs show; '
-        "the patient's right is on the left</span></div>"
+        "the patient's right is on the left; slices count from feet, front and right</span></div>"
         f'<div class="pictures">\n{"".join(figures)}</div></section>'
     )
 

@@ -39,6 +39,12 @@ AMBER = (240, 192, 96)
 NOTE_PIXELS = 21
 """Height of a line of small print."""
 
+NOTES = (
+    "Slices count from feet, front and right.",
+    "Drawn for looking at, not for",
+    "measuring. Not for clinical use.",
+)
+
 NOTE_LETTERS = 40
 """Letters of small print that fit beside each other into the legend."""
 
@@ -280,7 +286,7 @@ def _draw_legend(
         pen.text((left + 27, y), organ.name.replace("_", " ").capitalize(), ink, _font(18))
         pen.text((right, y), found if volume_ml else "not found", ink, _font(18), anchor="ra")
     bottom = top + 30 + len(asked_for) * LINE_PIXELS + 14
-    for text in ("Drawn for looking at, not for", "measuring. Not for clinical use."):
+    for text in NOTES:
         pen.text((left, bottom), text, FAINT, _font(15))
         bottom += NOTE_PIXELS
     return bottom

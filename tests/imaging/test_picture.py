@@ -44,8 +44,8 @@ def test_planes_show_the_head_up_and_the_front_up():
         assert plane.labels[0, 0] == LIVER
         assert plane.hu[0, 0] == scan[3, 0, 0]
     assert axial.sides == ("R", "L", "A", "P")
-    assert coronal.sides == ("R", "L", "H", "F")
-    assert sagittal.sides == ("A", "P", "H", "F")
+    assert coronal.sides == ("R", "L", "S", "I")
+    assert sagittal.sides == ("A", "P", "S", "I")
     assert axial.spacing_mm == (2.0, 1.0)
     assert coronal.spacing_mm == (3.0, 1.0)
     assert sagittal.spacing_mm == (3.0, 2.0)

@@ -70,6 +70,14 @@ def test_opens_and_draws_planes_and_surfaces(page):
 
 def test_keys_scroll_through_the_slices(page):
     place = page.inner_text("#place")
+    # The middle of what was found, voxel 12.3 from the front and 9.5 from the patient's right.
+    assert place.endswith("coronal 13/30 · sagittal 11/26")
+    page.focus("#planes")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("PageUp")
+    assert page.inner_text("#place").endswith("coronal 12/30 · sagittal 10/26")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageDown")
     before = pixels(page, "slices")
     page.focus("#planes")
     for _ in range(5):

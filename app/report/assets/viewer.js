@@ -170,8 +170,9 @@ function showLocation(location) {
   const gray = location.values[0]?.value;
   const organ = report.organs.find(({ value }) => value === location.values[1]?.value);
   const beyond = gray <= 0 ? "≤ " : gray >= 255 ? "≥ " : "";
+  // NiiVue counts from left, back and feet; pictures and label maps from right, front and feet.
   byId("place").textContent =
-    `axial ${z + 1}/${up} · coronal ${y + 1}/${back} · sagittal ${x + 1}/${across}`;
+    `axial ${z + 1}/${up} · coronal ${back - y}/${back} · sagittal ${across - x}/${across}`;
   byId("value").textContent = gray === undefined ? "" : `${beyond}${Math.round(huOf(gray))} HU`;
   byId("organ-here").textContent = organ ? organ.name : "no organ";
 }
@@ -236,8 +237,8 @@ byId("no-organs").addEventListener("click", () => setShown([]));
 const STEPS = {
   ArrowUp: [0, 0, 1],
   ArrowDown: [0, 0, -1],
-  ArrowLeft: [-1, 0, 0],
-  ArrowRight: [1, 0, 0],
+  ArrowLeft: [1, 0, 0], // to the patient's right, which is on the left
+  ArrowRight: [-1, 0, 0],
   PageUp: [0, 1, 0],
   PageDown: [0, -1, 0],
 };
