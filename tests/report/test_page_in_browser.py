@@ -130,7 +130,17 @@ def test_wheel_scrolls_through_the_slices(page):
 
 def test_outlines_alone_leave_the_organs_gray_inside(page):
     filled = reddish(pixels(page, "slices"))
+    page.evaluate(
+        """() => {
+            window.uploads = 0;
+            for (const viewer of [slices, surfaces]) {
+                const update = viewer.updateGLVolume.bind(viewer);
+                viewer.updateGLVolume = () => { window.uploads += 1; update(); };
+            }
+        }"""
+    )
     page.check("#outline")
+    assert page.evaluate("window.uploads") == 1
     outlined = reddish(pixels(page, "slices"))
     assert 0.02 * filled < outlined < 0.7 * filled
     page.uncheck("#organ-1")

@@ -202,8 +202,10 @@ byId("planes-shown").addEventListener("change", (event) => {
   placeSurfaces();
 });
 byId("outline").addEventListener("change", () => {
-  paintOrgans();
-  applyOpacity();
+  const labels = slices?.volumes.at(-1);
+  if (!labels) return;
+  outlineOrgans(labels);
+  applyOpacity(); // which hands all to the graphics card, once
 });
 
 function setShown(values) {
