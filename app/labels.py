@@ -1,8 +1,9 @@
 """The organ table: what each value of a label map means.
 
 Values and names are those of the FLARE challenge. NSD tolerances are the
-challenge's, in mm. Colors are sRGB: hues that 3D Slicer's users know, set apart until
-any two of them differ, also to the eyes of those who see no red or no green.
+challenge's, in mm. Colors are sRGB, the one definition for pictures, page and all files. They
+began at hues that people give these organs (vessels red and blue, a green gallbladder) and
+were moved apart until any two differ, neighbors most, also to eyes without red or green cones.
 """
 
 from collections.abc import Iterable
@@ -37,19 +38,19 @@ class Organ:
 
 
 ORGANS: tuple[Organ, ...] = (
-    Organ(value=1, name="liver", tolerance_mm=5.0, color=(192, 65, 60)),
-    Organ(value=2, name="right_kidney", tolerance_mm=3.0, color=(207, 143, 70), partner=13),
-    Organ(value=3, name="spleen", tolerance_mm=3.0, color=(152, 67, 135)),
-    Organ(value=4, name="pancreas", tolerance_mm=5.0, color=(248, 224, 200)),
-    Organ(value=5, name="aorta", tolerance_mm=2.0, color=(217, 20, 20)),
-    Organ(value=6, name="inferior_vena_cava", tolerance_mm=2.0, color=(57, 130, 231)),
-    Organ(value=7, name="right_adrenal_gland", tolerance_mm=2.0, color=(254, 128, 22), partner=8),
-    Organ(value=8, name="left_adrenal_gland", tolerance_mm=2.0, color=(255, 150, 140), partner=7),
-    Organ(value=9, name="gallbladder", tolerance_mm=2.0, color=(36, 144, 88)),
-    Organ(value=10, name="esophagus", tolerance_mm=3.0, color=(250, 105, 155)),
-    Organ(value=11, name="stomach", tolerance_mm=5.0, color=(98, 215, 216)),
-    Organ(value=12, name="duodenum", tolerance_mm=7.0, color=(190, 240, 78)),
-    Organ(value=13, name="left_kidney", tolerance_mm=3.0, color=(247, 216, 130), partner=2),
+    Organ(value=1, name="liver", tolerance_mm=5.0, color=(240, 146, 136)),
+    Organ(value=2, name="right_kidney", tolerance_mm=3.0, color=(141, 129, 50), partner=13),
+    Organ(value=3, name="spleen", tolerance_mm=3.0, color=(86, 60, 207)),
+    Organ(value=4, name="pancreas", tolerance_mm=5.0, color=(255, 234, 255)),
+    Organ(value=5, name="aorta", tolerance_mm=2.0, color=(175, 20, 15)),
+    Organ(value=6, name="inferior_vena_cava", tolerance_mm=2.0, color=(82, 135, 255)),
+    Organ(value=7, name="right_adrenal_gland", tolerance_mm=2.0, color=(255, 155, 15), partner=8),
+    Organ(value=8, name="left_adrenal_gland", tolerance_mm=2.0, color=(251, 85, 167), partner=7),
+    Organ(value=9, name="gallbladder", tolerance_mm=2.0, color=(15, 111, 78)),
+    Organ(value=10, name="esophagus", tolerance_mm=3.0, color=(160, 30, 111)),
+    Organ(value=11, name="stomach", tolerance_mm=5.0, color=(27, 194, 236)),
+    Organ(value=12, name="duodenum", tolerance_mm=7.0, color=(219, 255, 24)),
+    Organ(value=13, name="left_kidney", tolerance_mm=3.0, color=(255, 225, 159), partner=2),
 )
 
 NUM_CLASSES = len(ORGANS) + 1
