@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 
 from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging.dicom_header import BoundedHeader
 from app.imaging.dicom_magic import is_dicom
 from app.imaging.dicom_pixels import DAMAGE, PixelFormat, read_pixels
 from app.imaging.geometry import Geometry, ScanVolume
@@ -34,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",  # one slice a file
     "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced: all slices in one file
@@ -49,6 +50,7 @@ _TAGS = [
     "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+_GROUP_OF_SERIES = 0x0020  # in ascending order, the last that tells what a file is
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
@@ -426,14 +428,24 @@ def _parsing(path: Path) -> Iterator[None]:
 
 
 def _read_image(path: Path) -> Image:
-    with _parsing(path):
-        syntax = str(read_file_meta_info(path).get("TransferSyntaxUID") or "")
-        # Inflating it would take as much memory as the file cares to ask for.
-        if syntax == _DEFLATED:
-            raise UnreadableScanError(
-                f"{path}: deflated DICOM is not read; export it with another transfer syntax"
+    with _parsing(path), path.open("rb") as file:
+        header = BoundedHeader(path, file)
+        try:
+            dataset = pydicom.dcmread(header, stop_before_pixels=True, specific_tags=_TAGS)
+        except (UnreadableScanError, *DAMAGE):
+            if header.refusal is None:
+                raise
+            # What is no scan may be long, such as contours; what it is comes first.
+            file.seek(0)
+            dataset = read_partial(
+                cast("BinaryIO", BoundedHeader(path, file)),
+                lambda tag, *_: tag.group > _GROUP_OF_SERIES,
+                specific_tags=[Tag(name) for name in _TAGS],
             )
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            if Image(path, dataset, "").reason_against is None:
+                raise header.refusal from None
+        dataset.buffer = None
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
         for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "RescaleType"):
             dataset.get(tag)  # damaged values show here and not somewhere later
         if dataset.get("SOPClassUID") is None and dataset.get("Modality") is None:

@@ -9,10 +9,12 @@ from resident import resident_bytes
 from app.cascade import memory
 from app.cascade.memory import (
     ADDRESS_BYTES,
+    DECODER_BYTES,
     GIB,
     KIB,
     MIB,
     PROGRAM_BYTES,
+    SLICE_HEADER_BYTES,
     check_program_fits,
     container_limit,
     container_peak,
@@ -137,13 +139,14 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
         check_program_fits(1)
 
 
-def header(shape, spacing_mm, bytes_per_voxel=2):
+def header(shape, spacing_mm, bytes_per_voxel=2, slice_files=()):
     return ScanHeader(
         path=Path("scan.nii.gz"),
         geometry=Geometry(shape=shape, spacing_mm=spacing_mm),
         pixel_type="",
         bytes_per_voxel=bytes_per_voxel,
         nifti_header=None,
+        slice_files=slice_files,
     )
 
 
@@ -183,6 +186,15 @@ def test_wide_pixels_need_no_more_for_they_become_hu_as_they_are_read():
     shape, spacing_mm = (1338, 512, 512), (0.8, 0.9, 0.9)
     narrow, wide = (plan(header(shape, spacing_mm, size)) for size in (2, 8))
     assert wide.steps == narrow.steps
+
+
+def test_headers_of_dicom_slices_stay_through_all_steps():
+    shape, spacing_mm = (2000, 64, 70), (0.5, 0.9, 0.9)
+    series = plan(header(shape, spacing_mm, slice_files=(Path("slice"),) * 2000))
+    one_file = plan(header(shape, spacing_mm))
+    more = {name: series.steps[name] - one_file.steps[name] for name in one_file.steps}
+    assert more.pop("read") == 2000 * SLICE_HEADER_BYTES + DECODER_BYTES
+    assert set(more.values()) == {2000 * SLICE_HEADER_BYTES}
 
 
 def test_scan_that_is_measured_stays_and_outputs_need_it_once_more():
