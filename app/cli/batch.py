@@ -320,6 +320,7 @@ def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     except Exception as error:  # one bad scan must never end the batch
         logger.debug("unexpected error", exc_info=True)
         entry["error"] = f"{case.scan_path}: unexpected {type(error).__name__}: {error}"
+    report.warnings = [*case.notes, *report.warnings]
     return entry | _figures(report) | {"total_seconds": round(time.perf_counter() - started, 2)}
 
 

@@ -13,7 +13,7 @@ from app.imaging.io import SCAN_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-_Found: TypeAlias = tuple[str, Path, int]  # name, path, bytes
+_Found: TypeAlias = tuple[str, Path, int, str]  # name, path, bytes, SeriesInstanceUID or empty
 
 # What may hold a scan and is not read: why, and what to do. Longer ends come first.
 _PASSED_OVER = {
@@ -42,12 +42,15 @@ class Case:
         first file where the folder holds several series.
     num_bytes : int
         Size of the scan's files, to guess the time left by.
+    notes : tuple of str
+        What a user should know about where the scan was found.
     """
 
     name: str
     scan_path: Path
     label_path: Path
     num_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def find_cases(source: Path, output: Path) -> list[Case]:
@@ -79,7 +82,9 @@ def find_cases(source: Path, output: Path) -> list[Case]:
     """
     if source.is_dir():
         try:
-            found = [(case_name(path), path, path.stat().st_size) for path in _scan_files(source)]
+            found = [
+                (case_name(path), path, path.stat().st_size, "") for path in _scan_files(source)
+            ]
         except OSError as error:
             raise UsageError(f"--input {source}: cannot be read ({error.strerror})") from error
         found += _series_below(source)
@@ -90,12 +95,12 @@ def find_cases(source: Path, output: Path) -> list[Case]:
                 f"{', '.join(SCAN_SUFFIXES)}"
             )
     elif source.exists():
-        found = [(case_name(source), source, source.stat().st_size)]
+        found = [(case_name(source), source, source.stat().st_size, "")]
     else:
         raise UsageError(f"--input {source}: no such file or folder")
-    scans = {path.resolve(): path for _, path, _ in found}
+    scans = {path.resolve(): path for _, path, *_ in found}
     cases: dict[str, Case] = {}
-    for name, path, num_bytes in found:
+    for name, path, num_bytes, series_uid in found:
         if name in cases:
             raise UsageError(
                 f"{cases[name].scan_path.name} and {path.name} would both become "
@@ -105,7 +110,13 @@ def find_cases(source: Path, output: Path) -> list[Case]:
         if replaced := scans.get(label_path.resolve()):
             whose = "its label map" if replaced == path else f"the label map of {path}"
             raise UsageError(f"{replaced} would be replaced by {whose}; choose another --output")
-        cases[name] = Case(name=name, scan_path=path, label_path=label_path, num_bytes=num_bytes)
+        cases[name] = Case(
+            name=name,
+            scan_path=path,
+            label_path=label_path,
+            num_bytes=num_bytes,
+            notes=_notes(name, [one for one, *_, uid in found if uid and uid == series_uid]),
+        )
     return list(cases.values())
 
 
@@ -128,9 +139,20 @@ def named_series(source: Path) -> dict[str, Path]:
         If the folder cannot be read.
     """
     try:
-        return {name: path for name, path, _ in _series_below(source)}
+        return {name: path for name, path, *_ in _series_below(source)}
     except OSError as error:
         raise UsageError(f"--dicom {source}: cannot be read ({error.strerror})") from error
+
+
+def _notes(name: str, of_same_series: Sequence[str]) -> tuple[str, ...]:
+    """Say so where a series lies in several folders, each of which is a case."""
+    others = ", ".join(printable(one) for one in of_same_series if one != name)
+    if not others:
+        return ()
+    return (
+        f"files of the same DICOM series became {others}: the scan may be in parts, or there "
+        "twice; put all files of a series into one folder",
+    )
 
 
 def case_name(path: Path) -> str:
@@ -167,7 +189,7 @@ def _series_below(source: Path) -> list[_Found]:
             series = _series_in(folder, name)
             here += series or []
             if series == []:
-                refused.append((name, folder, 0))
+                refused.append((name, folder, 0, ""))
         # Where nothing else is found, reading the folder will tell what is wrong with it.
         found += here or refused[:1]
     return found
@@ -194,11 +216,11 @@ def _series_in(folder: Path, name: str) -> list[_Found] | None:
     for index, one in enumerate(scans, start=1):
         num_bytes = sum(image.path.stat().st_size for image in one.images)
         if len(scans) == 1:
-            found.append((name, folder, num_bytes))
+            found.append((name, folder, num_bytes, one.uid))
             continue
         is_numbered = one.number is not None and numbers.count(one.number) == 1
         label = f"series{one.number}" if is_numbered else f"scan{index}"
-        found.append((f"{name}_{label}", one.images[0].path, num_bytes))
+        found.append((f"{name}_{label}", one.images[0].path, num_bytes, one.uid))
     return found
 
 

@@ -59,6 +59,23 @@ def test_each_ct_series_of_a_folder_is_a_case(tmp_path):
     assert np.array_equal(arrays[1], hu() // 2)
 
 
+def test_series_in_several_folders_is_told_with_each_of_its_parts(tmp_path, body, stand_in_weights):
+    slices = series_datasets(body[0], body[2], uid="1.2.3.9")
+    save(tmp_path / "scans" / "a" / "first", slices[:20])
+    save(tmp_path / "scans" / "a" / "second", slices[20:])
+    write_series(tmp_path / "scans" / "b", body[0], body[2], uid="1.2.3.10")
+    output = tmp_path / "labels"
+    arguments = ["predict", "--input", str(tmp_path / "scans"), "--output", str(output)]
+    assert main([*arguments, "--threads", "1", "--weights", str(stand_in_weights)]) == 0
+    told = {
+        case["name"]: [one for one in case["warnings"] if "files of the same DICOM series" in one]
+        for case in json.loads((output / "run.json").read_text())["cases"]
+    }
+    assert "became a_second: " in told["a_first"][0]
+    assert "became a_first: " in told["a_second"][0]
+    assert told["b"] == []
+
+
 def test_what_was_left_out_is_logged_with_its_reason(tmp_path, caplog):
     write_series(tmp_path / "p1" / "ct", hu(), SPACING_MM)
     write_series(tmp_path / "p1" / "pet", hu(), SPACING_MM, Modality="PT")
