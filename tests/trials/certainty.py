@@ -3,11 +3,16 @@
 For each organ found in scans with references: its DSC, the mean probability of its own voxels
 (what `low_confidence` goes by), and the DSC that the network itself expects, that is
 2 * sum(p over its voxels) / (sum(p over all voxels) + number of its voxels). Rows go to a table as
-they come; with --table alone that of an earlier run is summed up.
+they come; a run that was ended goes on, and with --table alone an earlier run is summed up.
+
+A limit that is chosen on the scans it is tried on flatters itself, so it is also chosen on every
+second scan and tried on the others. With the record of a `predict` of the same scans (--record) it
+is told how many scans more would have `many_odd_organs`, which counts uncertain organs, too.
 """
 
 import argparse
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -19,15 +24,17 @@ from app.benchmark.compare import dice_per_organ
 from app.cascade.bundle import open_cascade
 from app.cascade.memory import parse_bytes
 from app.cascade.pipeline import label_scan, score_scan
-from app.cascade.plausibility import LEAST_CONFIDENCE
+from app.cascade.plausibility import LEAST_CONFIDENCE, MANY_ODD
 from app.cascade.report import CaseReport
 from app.cascade.segment import mean_confidence
 from app.config import DEFAULT_WEIGHTS
 from app.imaging.io import read_scan
 from app.labels import CLASS_NAMES
+from tests.trials.anatomies import OF_THE_SCAN
 
 COLUMNS = ("case", "organ", "dsc", "mean_probability", "expected_dsc")
 WELL, BELOW, FALSE_ALARMS = 0.8, (0.5, 0.7), 0.02
+LIMITS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.875, 0.9, 0.925, 0.95)
 
 
 def main():
@@ -36,23 +43,34 @@ def main():
     parser.add_argument("--references", type=Path, help="folder of X.nii.gz")
     parser.add_argument("--names", nargs="+", help="of scans, in this order; all by default")
     parser.add_argument("--table", type=Path, required=True, help="CSV to write, or to sum up")
+    parser.add_argument("--record", type=Path, help="run.json of a predict of the same scans")
     options = parser.parse_args()
     if options.scans:
         collect(options)
-    with options.table.open(newline="") as file:
-        sum_up(list(csv.DictReader(file)))
+    rows = read(options.table)
+    sum_up(rows)
+    try_limits(rows, odd_organs(options.record) if options.record else None)
+
+
+def read(table):
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def collect(options):
     cascade = open_cascade(
         DEFAULT_WEIGHTS, memory_limit_bytes=parse_bytes("8GiB"), threads=1, precision="f32"
     )
-    with options.table.open("w", newline="") as file:
+    done = {row["case"] for row in read(options.table)} if options.table.exists() else set()
+    found = sorted(options.scans.glob("*_0000.nii.gz"))
+    names = options.names or [path.name.removesuffix("_0000.nii.gz") for path in found]
+    with options.table.open("a", newline="") as file:
         table = csv.writer(file)
-        table.writerow(COLUMNS)
-        found = sorted(options.scans.glob("*_0000.nii.gz"))
-        names = options.names or [path.name.removesuffix("_0000.nii.gz") for path in found]
+        if not done:
+            table.writerow(COLUMNS)
         for name in names:
+            if name in done:
+                continue
             scan, source = read_scan(options.scans / f"{name}_0000.nii.gz")
             report = CaseReport()
             scores = score_scan(scan, source, cascade, report)
@@ -102,6 +120,62 @@ def sum_up(rows):
     told = np.array([float(row["mean_probability"]) for row in rows]) < LEAST_CONFIDENCE
     caught = ", ".join(f"DSC < {low}: {(told & (dsc < low)).sum()}" for low in BELOW)
     print(f"the rule that stands, below {LEAST_CONFIDENCE}: {(told & well).sum()} false; {caught}")
+
+
+def odd_organs(record):
+    """List the organs of each scan that count for `many_odd_organs`, those uncertain left out."""
+    return {
+        case["name"]: {
+            flag["organ"]
+            for flag in case["flags"]
+            if flag["code"] not in (*OF_THE_SCAN, "low_confidence")
+        }
+        - {None}
+        for case in json.loads(record.read_text())["cases"]
+    }
+
+
+def try_limits(rows, odd):
+    """Tell what limits on the mean probability do: on all scans, and chosen on half of them."""
+    print("limit on the mean probability: what it flags")
+    for limit in LIMITS:
+        print(f"  {limit:.3f}: {told_by(rows, limit)}{more_doubted(rows, limit, odd)}")
+    cases = sorted({row["case"] for row in rows})
+    for name, chosen_on in (("even", cases[::2]), ("odd", cases[1::2])):
+        here = [row for row in rows if row["case"] in chosen_on]
+        there = [row for row in rows if row["case"] not in chosen_on]
+        well = [float(row["mean_probability"]) for row in here if float(row["dsc"]) >= WELL]
+        if not well or not there:
+            continue
+        limit = float(np.quantile(well, FALSE_ALARMS))
+        print(
+            f"{limit:.3f}, chosen on the {name}-numbered {len(chosen_on)}: {told_by(here, limit)}"
+        )
+        print(f"       tried on the others: {told_by(there, limit)}")
+
+
+def told_by(rows, limit):
+    """Count what a limit flags among good and bad organs."""
+    counts = []
+    for name, low, high in [("good", WELL, 2.0), *((f"DSC < {most}", -1, most) for most in BELOW)]:
+        group = [row for row in rows if low <= float(row["dsc"]) < high]
+        flagged = sum(float(row["mean_probability"]) < limit for row in group)
+        counts.append(f"{flagged} of {len(group)} {name}")
+    return ", ".join(counts)
+
+
+def more_doubted(rows, limit, odd):
+    """Count the scans that the limit would give too many odd organs."""
+    if odd is None:
+        return ""
+    uncertain = {case: set(organs) for case, organs in odd.items()}
+    for row in rows:
+        if float(row["mean_probability"]) < limit:
+            uncertain[row["case"]].add(row["organ"])
+    cases = {row["case"] for row in rows}
+    before = sum(len(odd[case]) >= MANY_ODD for case in cases)
+    after = sum(len(uncertain[case]) >= MANY_ODD for case in cases)
+    return f"; scans with {MANY_ODD} odd organs: {before} before, {after} with it"
 
 
 def usual(values, organs, well):
