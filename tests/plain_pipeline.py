@@ -1,10 +1,11 @@
 """From a scan to its labels the plain way, slow and simple: what the fast way is held to.
 
-What is decided is asked of the system: where the abdomen is, where patches lie, where to look a
-second time, which pieces are too small to believe. What is computed is computed anew, without
-anything that makes it fast: dense matrices in place of sparse ones, the trained networks unfolded
-and as PyTorch runs them, sums of all patches in float32 in place of a running mean in float16, the
-scores of every class interpolated to the whole box in place of slabs around where a class is best.
+What is decided is asked of the system: where the abdomen is, where to look, and where a second
+time, which pieces are too small to believe. Where patches lie is found anew, and what is computed
+is computed anew, without anything that makes it fast: dense matrices in place of sparse ones, the
+trained networks unfolded and as PyTorch runs them, sums of all patches in float32 in place of a
+running mean in float16, the scores of every class interpolated to the whole box in place of slabs
+around where a class is best.
 """
 
 import math
@@ -22,7 +23,7 @@ from app.cascade.locate import (
     Abdomen,
     coarse_places,
 )
-from app.cascade.patches import UNSEEN_LOGIT, PatchScores, place_patches
+from app.cascade.patches import UNSEEN_LOGIT, PatchScores
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.segment import RULED_OUT, ClassScores, reach_out, region_of
 from app.export.to_ir import open_checkpoint
@@ -129,7 +130,7 @@ def _locate(hu, geometry, checkpoint):
     sums.run(
         checkpoint.network,
         config,
-        place_patches(everywhere, config.patch_shape, config.overlap),
+        _place_patches(everywhere, config),
     )
     organs = main_region(
         sums.logits[0] > 0,
@@ -175,7 +176,9 @@ def _look(sums, abdomen, region, checkpoint):
     wanted = np.zeros(window.shape, bool)
     wanted[region.inside.slices] = abdomen.foreground[np.ix_(*places)]
     wanted &= sums.weights[window.slices] == 0
-    starts = place_patches(wanted, config.patch_shape, config.overlap)
+    # Those of a second look lie on coarse steps of the grid.
+    anchor = window.start if sums.weights.any() else None
+    starts = _place_patches(wanted, config, anchor)
     sums.run(checkpoint.network, config, [np.add(start, window.start).tolist() for start in starts])
     weights = sums.weights[window.slices]
     seen = weights > 0
@@ -183,6 +186,55 @@ def _look(sums, abdomen, region, checkpoint):
     logits[0] = UNSEEN_LOGIT
     logits[:, seen] = sums.logits[(slice(None), *window.slices)][:, seen] / weights[seen]
     return ClassScores(region=region, patches=PatchScores(logits, weights))
+
+
+def _place_patches(wanted, config, anchor=None):
+    """Give the first voxels of few patches: rows, and in each lines or columns.
+
+    With an anchor, that is the voxels of the grid before what is wanted, the coarsest of three
+    steps that takes the fewest.
+    """
+    choices = []
+    for step in (1,) if anchor is None else (16, 8, 1):
+
+        def starts_along(axis, part, step=step):
+            return _starts(part, axis, config, step, 0 if anchor is None else anchor[axis])
+
+        deep, high, wide = config.patch_shape
+        placed = []
+        for z in starts_along(0, wanted):
+            row = wanted[max(z, 0) : z + deep]
+            lines = [
+                (z, y, x)
+                for y in starts_along(1, row)
+                for x in starts_along(2, row[:, max(y, 0) : y + high])
+            ]
+            columns = [
+                (z, y, x)
+                for x in starts_along(2, row)
+                for y in starts_along(1, row[:, :, max(x, 0) : x + wide])
+            ]
+            placed += columns if len(columns) < len(lines) else lines
+        choices.append(placed)
+    return min(choices, key=len)
+
+
+def _starts(wanted, axis, config, step, before):
+    """Spread patches along an axis from the first wanted voxel to the last."""
+    size, patch, marked = wanted.shape[axis], config.patch_shape[axis], np.nonzero(wanted)[axis]
+    if not len(marked):
+        return []
+    if size <= patch:
+        return [-((patch - size) // 2)]
+    low = math.floor((marked.min() + before) / step) * step - before
+    length = math.ceil((marked.max() + 1 + before) / step) * step - before - low
+    stride = math.floor(round(patch * (1 - config.overlap), 6))
+    gaps = max(0, math.ceil((length - patch) / stride))
+    if gaps == 0:
+        starts = [low - (patch - length) // 2]
+    else:
+        starts = [low + round(number * (length - patch) / gaps) for number in range(gaps + 1)]
+    return [min(max(0, start), size - patch) for start in starts]
 
 
 def _take_back_specks(scores):

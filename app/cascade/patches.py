@@ -16,6 +16,9 @@ _Marks: TypeAlias = npt.NDArray[np.bool_]
 
 _BLENDED_SLICES = 8
 
+COARSE_STEPS = (16, 8, 1)
+"""From and to what multiples of voxels a second look's patches reach; see ``place_patches``."""
+
 UNSEEN_LOGIT = 10.0
 """Certainty of background, as a logit, where no patch was run."""
 
@@ -97,7 +100,12 @@ def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(step * spare / num_steps) for step in range(num_steps + 1))
 
 
-def place_patches(wanted: BoolVolume, patch_shape: IndexZYX, overlap: float) -> list[IndexZYX]:
+def place_patches(
+    wanted: BoolVolume,
+    patch_shape: IndexZYX,
+    overlap: float,
+    anchor: IndexZYX | None = None,
+) -> list[IndexZYX]:
     """Place few patches that together cover what is wanted.
 
     All of a row share their slices. A row covers what is wanted in its slices, a line
@@ -120,6 +128,11 @@ def place_patches(wanted: BoolVolume, patch_shape: IndexZYX, overlap: float) -> 
         Size of a patch, in voxels.
     overlap : float
         Least share of a patch that neighbors along an axis have in common.
+    anchor : (z, y, x) ints, optional
+        How many voxels of the scan's grid lie before the volume. If it is given, what is
+        wanted counts from and to a multiple of 16 voxels of that grid, or of 8 if that takes
+        fewer patches, or of 1: a voxel of it more or less, which may be a matter of rounding,
+        then moves no patch in most cases, and takes none more.
 
     Returns
     -------
@@ -127,46 +140,66 @@ def place_patches(wanted: BoolVolume, patch_shape: IndexZYX, overlap: float) -> 
         First voxels of the patches, row by row; empty if nothing is wanted. A patch
         reaches beyond the volume only where the volume is smaller than a patch.
     """
-    deep, *plane = patch_shape
+    steps = (1,) if anchor is None else COARSE_STEPS
+    axes = list(zip(patch_shape, anchor or (0, 0, 0), strict=True))
+    choices = [
+        _place(wanted, [_Axis(patch, overlap, step, before) for patch, before in axes])
+        for step in steps
+    ]
+    # The first, that is coarsest, wins a tie.
+    return min(choices, key=len)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """How patches lie along an axis: from and to multiples of a step, counted from an anchor."""
+
+    patch: int
+    overlap: float
+    step: int
+    before: int
+
+    def starts_over(self, wanted: _Marks) -> list[int]:
+        """Place patches from the first wanted voxel to the last."""
+        places = np.flatnonzero(wanted)
+        if not places.size:
+            return []
+        if wanted.size <= self.patch:
+            return list(patch_starts(wanted.size, self.patch, self.overlap))
+        first, stop = int(places[0]), int(places[-1]) + 1
+        first -= (self.before + first) % self.step
+        stop += -(self.before + stop) % self.step
+        # Real surroundings are better for a network than the air beyond the volume.
+        return [
+            min(max(0, first + start), wanted.size - self.patch)
+            for start in patch_starts(stop - first, self.patch, self.overlap)
+        ]
+
+
+def _place(wanted: BoolVolume, axes: Sequence[_Axis]) -> list[IndexZYX]:
+    along_z, *plane = axes
     starts: list[IndexZYX] = []
-    for z in _starts_over(_along(wanted, (1, 2)), deep, overlap):
-        in_row = _along(wanted[max(0, z) : z + deep], 0)
-        by_lines = _place_in_plane(in_row, plane, overlap)
-        by_columns = [(y, x) for x, y in _place_in_plane(in_row.T, plane[::-1], overlap)]
+    for z in along_z.starts_over(_along(wanted, (1, 2))):
+        in_row = _along(wanted[max(0, z) : z + along_z.patch], 0)
+        by_lines = _place_in_plane(in_row, plane)
+        by_columns = [(y, x) for x, y in _place_in_plane(in_row.T, plane[::-1])]
         fewer = min(by_lines, by_columns, key=len)
         starts += [(z, y, x) for y, x in fewer]
     return starts
 
 
-def _place_in_plane(
-    wanted: _Marks, patch_shape: Sequence[int], overlap: float
-) -> list[tuple[int, int]]:
-    high, wide = patch_shape
+def _place_in_plane(wanted: _Marks, axes: Sequence[_Axis]) -> list[tuple[int, int]]:
+    along_y, along_x = axes
     starts = []
-    for y in _starts_over(_along(wanted, 1), high, overlap):
-        in_line = _along(wanted[max(0, y) : y + high], 0)
-        starts += [(y, x) for x in _starts_over(in_line, wide, overlap)]
+    for y in along_y.starts_over(_along(wanted, 1)):
+        in_line = _along(wanted[max(0, y) : y + along_y.patch], 0)
+        starts += [(y, x) for x in along_x.starts_over(in_line)]
     return starts
 
 
 def _along(wanted: _Marks, axes: int | tuple[int, int]) -> _Marks:
     """Tell where anything is wanted along the given axes."""
     return np.asarray(wanted.any(axis=axes))
-
-
-def _starts_over(wanted: _Marks, patch: int, overlap: float) -> list[int]:
-    """Place patches along an axis from the first wanted voxel to the last."""
-    places = np.flatnonzero(wanted)
-    if not places.size:
-        return []
-    if wanted.size <= patch:
-        return list(patch_starts(wanted.size, patch, overlap))
-    first, stop = int(places[0]), int(places[-1]) + 1
-    # Real surroundings are better for a network than the air beyond the volume.
-    return [
-        min(max(0, first + start), wanted.size - patch)
-        for start in patch_starts(stop - first, patch, overlap)
-    ]
 
 
 def blending_weights(patch_shape: IndexZYX) -> FloatVolume:
@@ -220,6 +253,7 @@ def score_volume(
     wanted: BoolVolume | None = None,
     *,
     scores: PatchScores | None = None,
+    anchor: IndexZYX | None = None,
     on_patch: Callable[[float], None] = lambda _: None,
 ) -> PatchScores:
     """Slide a network over a volume and blend the scores of its patches.
@@ -236,6 +270,8 @@ def score_volume(
         What patches must cover; all by default.
     scores : PatchScores, optional
         Of patches run before, with which the new ones are blended, in place; none by default.
+    anchor : (z, y, x) ints, optional
+        As for :func:`place_patches`.
     on_patch : callable
         Told after each patch what share of all patches is behind it.
 
@@ -249,7 +285,7 @@ def score_volume(
         wanted = np.ones(shape, bool)
     if scores is None:
         scores = PatchScores.blank(network.num_channels, shape)
-    starts = place_patches(wanted, network.patch_shape, overlap)
+    starts = place_patches(wanted, network.patch_shape, overlap, anchor)
     blending = blending_weights(network.patch_shape)
     for num_done, start in enumerate(starts, start=1):
         box = Box.between(start, np.add(start, network.patch_shape).tolist())

@@ -214,6 +214,9 @@ def enlarge(scores: ClassScores, region: Region) -> ClassScores:
 def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -> None:
     """Score every class where an organ may be and phase two has not looked yet, in place.
 
+    The patches of a second look lie on coarse steps of the scan's grid: where they lie shall
+    not hang on the last voxel of the cut that called for it.
+
     Parameters
     ----------
     scan : Volume of int16
@@ -234,6 +237,7 @@ def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -
         phase.config.overlap,
         wanted,
         scores=scores.patches,
+        anchor=region.window.start if scores.patches.num_run else None,
         on_patch=phase.on_patch,
     )
     logger.debug("segment: grid %s, %d patches", region.window.shape, scores.patches.num_run)

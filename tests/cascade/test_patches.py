@@ -145,6 +145,48 @@ def test_patches_cover_all_that_is_wanted_and_stay_inside(shape, overlap, seed):
     assert len(starts) <= len(everything)
 
 
+def test_a_second_looks_patches_lie_on_coarse_steps_of_the_scans_grid():
+    wanted = np.zeros((90, 101, 112), bool)
+    wanted[9:21, 22:67, 40:81] = True
+    patch_shape = (32, 48, 32)
+    # Without an anchor each lies in the middle: from 9 - 10, before the volume, and 22 - 1; along x
+    # 41 voxels take two patches.
+    assert place_patches(wanted, patch_shape, 0.25) == [(0, 21, 40), (0, 21, 49)]
+    # In sixteens of the grid, y 27 ... 71 would reach from 16 to 80, two patches, and x 47 ... 87
+    # from 32 to 96, three. In eights z 29 ... 40 reaches from 24 to 48, y from 24 to 72, x from 40
+    # to 88.
+    anchored = place_patches(wanted, patch_shape, 0.25, (20, 5, 7))
+    assert anchored == [(0, 19, 33), (0, 19, 49)]
+
+
+@given(
+    anchor=st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
+    start=st.tuples(st.integers(0, 59), st.integers(0, 49), st.integers(0, 69)),
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60)),
+)
+def test_coarse_steps_take_no_patch_more_and_cover_as_much(anchor, start, shape):
+    wanted = np.zeros((77, 68, 91), bool)
+    wanted[tuple(slice(first, first + size) for first, size in zip(start, shape, strict=True))] = 1
+    patch_shape = (32, 32, 48)
+    starts = place_patches(wanted, patch_shape, 0.25, anchor)
+    assert len(starts) <= len(place_patches(wanted, patch_shape, 0.25))
+    for z, y, x in starts:
+        wanted[z : z + 32, y : y + 32, x : x + 48] = False
+    assert not wanted.any()
+
+
+def test_a_voxel_more_rarely_moves_a_second_looks_patch():
+    moved = {None: 0, (0, 0, 0): 0}
+    for anchor in moved:
+        for first in range(60, 124):
+            wanted = np.zeros((1, 1, 300), bool)
+            wanted[..., first : first + 40] = True
+            before = place_patches(wanted, (1, 1, 96), 0.25, anchor)
+            wanted[..., first - 2] = True  # a voxel of phase one's grid
+            moved[anchor] += place_patches(wanted, (1, 1, 96), 0.25, anchor) != before
+    assert moved == {None: 64, (0, 0, 0): 8}
+
+
 def test_overlapping_patches_meet_with_equal_say_in_the_middle():
     class Numbered(Echo):
         num_channels = 1

@@ -129,6 +129,21 @@ def test_a_second_look_runs_the_gained_room_alone_and_blends_with_the_first():
     assert ((both > 3) & (both < 6)).all()
 
 
+def test_where_a_second_looks_patch_lies_does_not_hang_on_a_voxel():
+    everywhere = Box(start=(0, 0, 0), stop=GEOMETRY.shape)
+    weights = []
+    for first in (26, 25):  # a voxel of phase one's grid, two of phase two's
+        organs = np.zeros((40, 30, 38), bool)
+        organs[2:5, 10:15, 10:15] = True
+        scores = blank_scores(region_of(abdomen_in(everywhere), CONFIG))
+        look(abdomen_in(everywhere, organs), scores, LiverEverywhere())
+        organs[first:30, 10:15, 10:15] = True
+        look(abdomen_in(everywhere, organs), scores, LiverEverywhere())
+        assert scores.patches.num_run == 2
+        weights.append(scores.patches.weights)
+    np.testing.assert_array_equal(*weights)
+
+
 def test_a_second_look_at_the_same_region_runs_nothing():
     abdomen, network = abdomen_in(LOCATED), LiverEverywhere()
     scores = blank_scores(region_of(abdomen, CONFIG))
