@@ -185,7 +185,8 @@ def _look(sums, abdomen, region, checkpoint):
     logits = np.full((len(sums.logits), *window.shape), -UNSEEN_LOGIT, np.float32)
     logits[0] = UNSEEN_LOGIT
     logits[:, seen] = sums.logits[(slice(None), *window.slices)][:, seen] / weights[seen]
-    return ClassScores(region=region, patches=PatchScores(logits, weights))
+    labels = logits.argmax(axis=0).astype(np.uint8)
+    return ClassScores(region=region, patches=PatchScores(logits, weights), labels=labels)
 
 
 def _place_patches(wanted, config, anchor=None):

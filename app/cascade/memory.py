@@ -7,11 +7,15 @@ the arrays that live at the same time in each step; the measured peak in
 
 import ctypes
 import math
+import mmap
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from app.config import PhaseConfig
 from app.errors import MemoryLimitError, UsageError
@@ -265,6 +269,25 @@ def return_freed_memory() -> None:
     trim(0)
 
 
+def drop_contents(array: npt.NDArray[Any]) -> None:
+    """Give the memory of an array back to the system while the array is still there.
+
+    Parameters
+    ----------
+    array : C-contiguous ndarray
+        In memory that the C library gave. What it holds afterwards is not defined.
+    """
+    try:
+        advise = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError):
+        return
+    first, last = array.ctypes.data, array.ctypes.data + array.nbytes
+    # Whole pages: others may hold something else, too.
+    start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
+    if start < stop:
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED)
+
+
 def plan_memory(
     header: ScanHeader,
     *,
@@ -342,7 +365,8 @@ def _step_bytes(
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
     classes = len(segment.class_names)
     scores = _score_bytes(fine, classes)
-    # A second look takes what the first one found over into a larger window.
+    # For a second look scores move to a larger window. Linux takes back what was moved at once,
+    # other systems hold both for that long.
     enlarging = 2 * _kept_bytes(fine, classes)
     return {
         "read": scan

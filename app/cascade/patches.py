@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.cascade.engine import PatchNetwork
+from app.cascade.memory import drop_contents
 from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX
 from app.imaging.preprocess import AIR
 
@@ -48,9 +49,9 @@ class PatchScores:
         A single channel is the score of the foreground; of several the first is that
         of the background.
         """
-        logits = np.full((num_channels, *shape), -UNSEEN_LOGIT, np.float16)
-        if num_channels > 1:
-            logits[0] = UNSEEN_LOGIT
+        logits = np.empty((num_channels, *shape), np.float16)
+        for channel, score in zip(logits, _unseen(num_channels), strict=True):
+            channel[...] = score
         return cls(logits, np.zeros(shape, np.float16))
 
     @property
@@ -58,6 +59,38 @@ class PatchScores:
         """Where a patch was run, (Z, Y, X)."""
         seen: BoolVolume = self.weights > 0
         return seen
+
+    def move_to(self, shape: IndexZYX, place: Box) -> "PatchScores":
+        """Give the scores of a larger volume, channel by channel, and forget these.
+
+        Parameters
+        ----------
+        shape : (z, y, x) ints
+            Size of the larger volume.
+        place : Box
+            Where in it this volume lies.
+
+        Returns
+        -------
+        PatchScores
+            Those of these patches, and certain background around them.
+        """
+        logits = np.empty((len(self.logits), *shape), np.float16)
+        weights = np.zeros(shape, np.float16)
+        weights[place.slices] = self.weights
+        for channel, known, score in zip(logits, self.logits, _unseen(len(logits)), strict=True):
+            channel[...] = score
+            channel[place.slices] = known
+            # Two sets of scores at a time would be the most that a scan takes.
+            drop_contents(known)
+        return PatchScores(logits, weights, self.num_run)
+
+
+def _unseen(num_channels: int) -> list[float]:
+    """Give the score of each channel where no patch was run."""
+    if num_channels == 1:
+        return [-UNSEEN_LOGIT]
+    return [UNSEEN_LOGIT] + (num_channels - 1) * [-UNSEEN_LOGIT]
 
 
 def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from app.cascade.memory import reset_process_peak, return_freed_memory
 from app.cascade.plausibility import judge, judge_agreement, judge_pieces
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.report import CaseReport
-from app.cascade.restore import best_class, restore, take_back_specks
+from app.cascade.restore import restore, take_back_specks
 from app.cascade.segment import (
     ClassScores,
     Region,
@@ -203,10 +203,9 @@ def label_scan(
         volumes_ml = organ_volumes_ml(labeled, source.geometry)
     else:
         with report.step("restore"):  # slab by slab, on the scan's own grid
-            coarse_labels = best_class(scores.logits)
-            doubtful_mm3 = take_back_specks(scores, coarse_labels)
-            labeled_mm3 = np.count_nonzero(coarse_labels) * scores.region.voxel_mm3
-            label_map = restore(scores, coarse_labels, source)
+            doubtful_mm3 = take_back_specks(scores)
+            labeled_mm3 = np.count_nonzero(scores.labels) * scores.region.voxel_mm3
+            label_map = restore(scores, source)
         labeled = label_map[scores.region.box.slices]  # all else is background
         with report.step("check"):  # does the result look like an abdomen?
             volumes_ml = organ_volumes_ml(labeled, source.geometry)

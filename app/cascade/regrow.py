@@ -6,7 +6,6 @@ import numpy as np
 from scipy import ndimage
 
 from app.cascade.locate import Abdomen, coarse_places
-from app.cascade.restore import best_class
 from app.cascade.segment import ClassScores
 from app.imaging.components import PIECE_RULES, find_specks, spread
 from app.imaging.crop import bounding_box, box_on_grid
@@ -130,7 +129,7 @@ def _ends(seen: BoolVolume, axis: int, *, at_stop: bool, is_scan_end: bool) -> B
 
 def _labels_believed(scores: ClassScores) -> LabelVolume:
     """Label the window without pieces that will be taken back: they are no reason to look on."""
-    labels = best_class(scores.logits)
+    labels = scores.labels.copy()
     specks, _ = find_specks(labels, scores.region.spacing_mm, scores.region.scan, _FURTHER_PIECES)
     labels[specks] = 0
     return labels

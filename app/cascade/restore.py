@@ -16,7 +16,7 @@ SLAB_SLICES = 16
 """Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
 
 
-def restore(scores: ClassScores, coarse_labels: LabelVolume, source: Source) -> LabelVolume:
+def restore(scores: ClassScores, source: Source) -> LabelVolume:
     """Label every voxel of the scan.
 
     The scores, not the labels, are interpolated to the scan's grid, so that borders
@@ -26,8 +26,6 @@ def restore(scores: ClassScores, coarse_labels: LabelVolume, source: Source) -> 
     ----------
     scores : ClassScores
         Of the located region.
-    coarse_labels : (Z', Y', X') array of uint8
-        Best class of the scores.
     source : Source
         How the scan lay on disk.
 
@@ -40,7 +38,7 @@ def restore(scores: ClassScores, coarse_labels: LabelVolume, source: Source) -> 
     label_map = source.blank_label_map()
     part = label_map[scores.region.box.slices]
     weights = interpolation(scores.region, source.geometry)
-    label_region(scores.logits, coarse_labels, weights, part)
+    label_region(scores.logits, scores.labels, weights, part)
     return label_map
 
 
@@ -71,53 +69,29 @@ def interpolation(
     return along_z, along_y, along_x
 
 
-def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
-    """Find the class with the highest score at every voxel.
-
-    Parameters
-    ----------
-    logits : (C, Z, Y, X) array of float16
-        On a coarse grid.
-
-    Returns
-    -------
-    (Z, Y, X) array of uint8
-        The first class wins a tie.
-    """
-    labels = np.zeros(logits.shape[1:], np.uint8)
-    best = logits[0].astype(np.float32)
-    for value in range(1, len(logits)):
-        challenger = logits[value].astype(np.float32)
-        labels[challenger > best] = value
-        np.maximum(best, challenger, out=best)
-    return labels
-
-
-def take_back_specks(scores: ClassScores, coarse_labels: LabelVolume) -> dict[int, float]:
+def take_back_specks(scores: ClassScores) -> dict[int, float]:
     """Give pieces too small to believe to the second-best class, in place.
 
     Parameters
     ----------
     scores : ClassScores
         Where a piece is taken back its class becomes the least likely one.
-    coarse_labels : (Z', Y', X') array of uint8
-        Best class of ``scores``; follows the change.
 
     Returns
     -------
     dict of int to float
         Largest piece taken back, in mm³, of each organ that it was no small part of.
     """
-    region = scores.region
-    specks, doubtful_mm3 = find_specks(coarse_labels, region.spacing_mm, region.scan)
+    region, labels = scores.region, scores.labels
+    specks, doubtful_mm3 = find_specks(labels, region.spacing_mm, region.scan)
     # A piece taken back from one organ may become a speck of another, so until none is left:
     # background, to which all falls in the end, has none.
     while specks.any():
         columns = scores.logits[:, specks]
-        columns[coarse_labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
+        columns[labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
         scores.logits[:, specks] = columns
-        coarse_labels[specks] = columns.argmax(axis=0)
-        specks, _ = find_specks(coarse_labels, region.spacing_mm, region.scan)
+        labels[specks] = columns.argmax(axis=0)
+        specks, _ = find_specks(labels, region.spacing_mm, region.scan)
     return doubtful_mm3
 
 

@@ -12,7 +12,14 @@ from app.cascade.patches import PatchScores, place_patches, score_volume
 from app.config import PhaseConfig
 from app.imaging.components import spread
 from app.imaging.crop import box_on_grid, widen
-from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, SpacingZYX
+from app.imaging.geometry import (
+    BoolVolume,
+    Box,
+    FloatVolume,
+    IndexZYX,
+    LabelVolume,
+    SpacingZYX,
+)
 from app.imaging.preprocess import network_input
 from app.imaging.resample import resampled_shape
 from app.imaging.volume import Volume
@@ -88,10 +95,13 @@ class ClassScores:
         Where they lie.
     patches : PatchScores
         (14, Z', Y', X') scores in the region's window.
+    labels : (Z', Y', X') array of uint8
+        Best class of the scores; whoever changes them sees to it.
     """
 
     region: Region
     patches: PatchScores
+    labels: LabelVolume
 
     @property
     def logits(self) -> npt.NDArray[np.float16]:
@@ -183,8 +193,11 @@ def _wanted(abdomen: Abdomen, region: Region) -> BoolVolume:
 
 def blank_scores(region: Region) -> ClassScores:
     """Give the scores of a region that phase two has not looked at: background."""
+    shape = region.window.shape
     return ClassScores(
-        region=region, patches=PatchScores.blank(len(CLASS_NAMES), region.window.shape)
+        region=region,
+        patches=PatchScores.blank(len(CLASS_NAMES), shape),
+        labels=np.zeros(shape, np.uint8),
     )
 
 
@@ -194,7 +207,7 @@ def enlarge(scores: ClassScores, region: Region) -> ClassScores:
     Parameters
     ----------
     scores : ClassScores
-        Stays as it is.
+        Not to be used any more: what they held is given up on the way.
     region : Region
         Of the same scan; holds the window there was.
 
@@ -203,12 +216,10 @@ def enlarge(scores: ClassScores, region: Region) -> ClassScores:
     ClassScores
         Background where phase two has not looked yet.
     """
-    larger = blank_scores(region)
-    known = scores.region.window.relative_to(region.window).slices
-    larger.patches.logits[(slice(None), *known)] = scores.patches.logits
-    larger.patches.weights[known] = scores.patches.weights
-    larger.patches.num_run = scores.patches.num_run
-    return larger
+    shape, place = region.window.shape, scores.region.window.relative_to(region.window)
+    labels = np.zeros(shape, np.uint8)
+    labels[place.slices] = scores.labels
+    return ClassScores(region=region, patches=scores.patches.move_to(shape, place), labels=labels)
 
 
 def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -> None:
@@ -240,6 +251,7 @@ def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -
         anchor=region.window.start if scores.patches.num_run else None,
         on_patch=phase.on_patch,
     )
+    scores.labels[...] = best_class(scores.logits)
     logger.debug("segment: grid %s, %d patches", region.window.shape, scores.patches.num_run)
 
 
@@ -248,6 +260,31 @@ def rule_out_surroundings(scores: ClassScores) -> None:
     beyond = np.ones(scores.region.window.shape, bool)
     beyond[scores.region.inside.slices] = False
     scores.logits[1:, beyond] = scores.logits[0, beyond] - np.float16(RULED_OUT)
+    scores.labels[beyond] = 0
+
+
+def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
+    """Find the class with the highest score at every voxel.
+
+    Parameters
+    ----------
+    logits : (C, Z, Y, X) array of float16
+        On a coarse grid.
+
+    Returns
+    -------
+    (Z, Y, X) array of uint8
+        The first class wins a tie.
+    """
+    labels = np.zeros(logits.shape[1:], np.uint8)
+    # Slice by slice: what is compared stays in the processor's cache.
+    for plane, in_plane in zip(np.moveaxis(logits, 1, 0), labels, strict=True):
+        best = plane[0].astype(np.float32)
+        for value in range(1, len(plane)):
+            challenger = plane[value].astype(np.float32)
+            np.copyto(in_plane, value, where=challenger > best)
+            np.maximum(best, challenger, out=best)
+    return labels
 
 
 def mean_confidence(scores: ClassScores) -> dict[str, float]:
@@ -266,8 +303,7 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
     """
     totals, counts = np.zeros(len(CLASS_NAMES)), np.zeros(len(CLASS_NAMES), np.int64)
     # Slice by slice, so that no float32 copy of all scores arises.
-    for plane in np.moveaxis(scores.logits, 1, 0):
-        labels = plane.argmax(axis=0)
+    for plane, labels in zip(np.moveaxis(scores.logits, 1, 0), scores.labels, strict=True):
         organs = labels > 0
         columns = plane[:, organs].astype(np.float32)
         best = best_probability(columns)

@@ -9,7 +9,7 @@ from stand_ins import DARK_ORGAN, TISSUE_HU, source_of
 from app.cascade.confidence import confidence_map
 from app.cascade.patches import PatchScores
 from app.cascade.pipeline import segment_scan
-from app.cascade.segment import ClassScores, Region
+from app.cascade.segment import ClassScores, Region, best_class
 from app.imaging.geometry import Box, Geometry
 
 SPACING_MM = (2.5, 0.8, 1.1)
@@ -30,9 +30,8 @@ def class_scores(logits, grid_shape=None, window=None, box=None, spacing_mm=SPAC
         located=window,
         box=box or window,
     )
-    return ClassScores(
-        region=region, patches=PatchScores(logits, np.ones(logits.shape[1:], np.float16))
-    )
+    patches = PatchScores(logits, np.ones(logits.shape[1:], np.float16))
+    return ClassScores(region=region, patches=patches, labels=best_class(logits))
 
 
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():

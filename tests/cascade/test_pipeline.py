@@ -349,7 +349,7 @@ def test_leaving_organs_out_takes_no_second_label_map(cascade, body, monkeypatch
     source = source_of(Geometry(shape=labels.shape, spacing_mm=spacing_mm))
     made = []
 
-    def restored(scores, coarse_labels, source):
+    def restored(scores, source):
         made.append(labels.copy())
         return made[0]
 

@@ -27,9 +27,11 @@ def scores_with(value, where, located=WINDOW, window=WINDOW):
     logits = np.full((14, *window.shape), -9, np.float16)
     logits[0] = 0
     logits[value][where] = 9
+    labels = np.zeros(window.shape, np.uint8)
+    labels[where] = value
     region = Region(grid_shape=GRID, spacing_mm=SPACING_MM, window=window, located=located, box=BOX)
     weights = np.ones(window.shape, np.float16)
-    return ClassScores(region=region, patches=PatchScores(logits, weights))
+    return ClassScores(region=region, patches=PatchScores(logits, weights), labels=labels)
 
 
 def summary(cuts):
@@ -55,7 +57,7 @@ def test_organ_at_an_inner_face_is_cut(region, cuts):
     for cut in found:
         face = np.zeros(scores.seen.shape, bool)
         np.moveaxis(face, cut.axis, 0)[-1 if cut.at_stop else 0] = True
-        assert np.array_equal(cut.where, face & (scores.logits[1] > 0))
+        assert np.array_equal(cut.where, face & (scores.labels == 1))
 
 
 def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
@@ -66,9 +68,9 @@ def test_a_cut_is_looked_for_at_the_faces_of_the_located_part():
 
 def test_a_piece_that_will_be_taken_back_is_no_reason_to_look_on():
     scores = scores_with(2, np.s_[10:30, 5:40, 5:50])
-    scores.logits[2, 0:5, 10:24, 10:24] = 9  # 4.4 ml at the face, 3 % of the kidney
+    scores.labels[0:5, 10:24, 10:24] = 2  # 4.4 ml at the face, 3 % of the kidney
     assert find_cuts(scores) == []
-    scores.logits[2, :, 5:40, 5:50] = 9
+    scores.labels[:, 5:40, 5:50] = 2
     assert summary(find_cuts(scores)) == [(0, False, "right_kidney"), (0, True, "right_kidney")]
 
 
@@ -80,7 +82,7 @@ def test_an_organ_of_which_little_was_seen_is_cut():
 def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
     scores = scores_with(1, np.s_[5:35, 5:40, 5:50])
     scores.patches.weights[:, 30:, 20:] = 0
-    scores.logits[1:, :, 30:, 20:] = -9
+    scores.labels[:, 30:, 20:] = 0
     (towards_y, towards_x) = find_cuts(scores)
     assert summary([towards_y, towards_x]) == [(1, True, "liver"), (2, True, "liver")]
     expected = np.zeros(scores.seen.shape, bool)

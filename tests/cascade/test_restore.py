@@ -7,14 +7,13 @@ from stand_ins import source_of
 from app.cascade.patches import PatchScores
 from app.cascade.restore import (
     SLAB_SLICES,
-    best_class,
     interpolate,
     interpolation,
     label_region,
     restore,
     take_back_specks,
 )
-from app.cascade.segment import ClassScores, Region
+from app.cascade.segment import ClassScores, Region, best_class
 from app.imaging.crop import box_on_grid
 from app.imaging.geometry import Box, Geometry
 from app.imaging.resample import grid_weights, resample_linear, resampled_shape
@@ -29,7 +28,8 @@ def scores_of(labels, certain=5.0):
 
 def class_scores(labels, region):
     weights = np.ones(labels.shape, np.float16)
-    return ClassScores(region=region, patches=PatchScores(scores_of(labels), weights))
+    patches = PatchScores(scores_of(labels), weights)
+    return ClassScores(region=region, patches=patches, labels=labels.copy())
 
 
 def whole_grid(shape, spacing_mm):
@@ -39,9 +39,8 @@ def whole_grid(shape, spacing_mm):
 
 
 def restored(scores, geometry):
-    coarse_labels = best_class(scores.logits)
-    take_back_specks(scores, coarse_labels)
-    return restore(scores, coarse_labels, source_of(geometry))
+    take_back_specks(scores)
+    return restore(scores, source_of(geometry))
 
 
 def dense(logits, weights):
@@ -170,11 +169,10 @@ def test_speck_goes_to_the_second_best_class():
     scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
     scores.logits[2, 5, 5, 5] = 3
     scores.logits[0, 0, 0, 0] = 3
-    coarse_labels = best_class(scores.logits)
-    assert take_back_specks(scores, coarse_labels) == {}
+    assert take_back_specks(scores) == {}
     expected = np.zeros_like(labels)
     expected[2:10, 2:10, 2:10] = 2
-    assert np.array_equal(coarse_labels, expected)
+    assert np.array_equal(scores.labels, expected)
     assert np.array_equal(best_class(scores.logits), expected)
 
 
@@ -184,10 +182,9 @@ def test_a_speck_becomes_no_speck_of_another_organ():
     labels[0, 0, 0] = 13
     scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
     scores.logits[3, 0, 0, 0], scores.logits[11, 0, 0, 0] = 4, 3  # spleen next, then stomach
-    coarse_labels = best_class(scores.logits)
-    take_back_specks(scores, coarse_labels)
+    take_back_specks(scores)
     expected = np.where(labels == 2, labels, 0)
-    assert np.array_equal(coarse_labels, expected)
+    assert np.array_equal(scores.labels, expected)
     assert np.array_equal(best_class(scores.logits), expected)
 
 
