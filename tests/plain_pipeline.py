@@ -4,8 +4,8 @@ What is decided is asked of the system: where the abdomen is, where to look, and
 time, which pieces are too small to believe. Where patches lie is found anew, and what is computed
 is computed anew, without anything that makes it fast: dense matrices in place of sparse ones, the
 trained networks unfolded and as PyTorch runs them, sums of all patches in float32 in place of a
-running mean in float16, the scores of every class interpolated to the whole box in place of slabs
-around where a class is best.
+running mean in rounded steps, the scores of every class interpolated to the whole box in place of
+slabs around where a class is best.
 """
 
 import math
@@ -23,7 +23,7 @@ from app.cascade.locate import (
     Abdomen,
     coarse_places,
 )
-from app.cascade.patches import UNSEEN_LOGIT, PatchScores
+from app.cascade.patches import UNSEEN_MARGIN, PatchScores
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.segment import RULED_OUT, ClassScores, reach_out, region_of
 from app.export.to_ir import open_checkpoint
@@ -165,7 +165,7 @@ def _segment(hu, geometry, abdomen, checkpoint):
         scores = _look(sums, abdomen, region, checkpoint)
     beyond = np.ones(region.window.shape, bool)
     beyond[region.inside.slices] = False
-    scores.logits[1:, beyond] = scores.logits[0, beyond] - RULED_OUT
+    scores.steps[1:, beyond] = scores.steps[0, beyond] - RULED_OUT
     return scores
 
 
@@ -182,8 +182,8 @@ def _look(sums, abdomen, region, checkpoint):
     sums.run(checkpoint.network, config, [np.add(start, window.start).tolist() for start in starts])
     weights = sums.weights[window.slices]
     seen = weights > 0
-    logits = np.full((len(sums.logits), *window.shape), -UNSEEN_LOGIT, np.float32)
-    logits[0] = UNSEEN_LOGIT
+    logits = np.zeros((len(sums.logits), *window.shape), np.float32)
+    logits[0] = UNSEEN_MARGIN
     logits[:, seen] = sums.logits[(slice(None), *window.slices)][:, seen] / weights[seen]
     labels = logits.argmax(axis=0).astype(np.uint8)
     return ClassScores(region=region, patches=PatchScores(logits, weights), labels=labels)
@@ -241,12 +241,12 @@ def _starts(wanted, axis, config, step, before):
 def _take_back_specks(scores):
     """Let the next best class have the pieces that are too small to believe."""
     while True:
-        labels = scores.logits.argmax(axis=0).astype(np.uint8)
+        labels = scores.steps.argmax(axis=0).astype(np.uint8)
         specks, _ = find_specks(labels, scores.region.spacing_mm, scores.region.scan)
         if not specks.any():
             return
-        least = scores.logits[:, specks].min(axis=0) - 1
-        scores.logits[(labels[specks], *np.nonzero(specks))] = least
+        least = scores.steps[:, specks].min(axis=0) - 1
+        scores.steps[(labels[specks], *np.nonzero(specks))] = least
 
 
 def _restore(scores, geometry):
@@ -266,7 +266,7 @@ def _restore(scores, geometry):
     ]
     labels = np.zeros(region.box.shape, np.uint8)
     best = np.full(region.box.shape, -np.inf, np.float32)
-    for value, channel in enumerate(scores.logits):
+    for value, channel in enumerate(scores.steps):
         for axis, matrix in enumerate(matrices):
             channel = _along(matrix, channel, axis)
         labels[channel > best] = value

@@ -45,6 +45,6 @@ def _percent_by_plane(scores: ClassScores) -> FloatVolume:
     """Give the greatest softmax in percent on the network's grid, plane by plane."""
     seen = scores.seen
     percent: FloatVolume = np.zeros(seen.shape, np.float32)
-    for plane, in_plane, out in zip(np.moveaxis(scores.logits, 1, 0), seen, percent, strict=True):
-        out[in_plane] = 100 * best_probability(plane[:, in_plane].astype(np.float32))
+    for plane, in_plane, out in zip(np.moveaxis(scores.steps, 1, 0), seen, percent, strict=True):
+        out[in_plane] = 100 * best_probability(plane[:, in_plane])
     return percent

@@ -74,7 +74,7 @@ def locate(scan: Volume, phase: Phase) -> Abdomen | None:
     coarse = network_input(scan, phase.config)
     scored = score_volume(coarse, phase.network, phase.config.overlap, on_patch=phase.on_patch)
     organs = main_region(
-        scored.logits[0] > 0,
+        scored.steps[0] > 0,
         phase.config.spacing_mm,
         least_mm3=LEAST_ABDOMEN_MM3,
         companion_mm3=COMPANION_MM3,

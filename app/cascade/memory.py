@@ -399,7 +399,7 @@ def _score_bytes(shape: IndexZYX, num_channels: int) -> int:
 
 
 def _kept_bytes(shape: IndexZYX, num_channels: int) -> int:
-    """Bytes for float16 scores and the weight that each voxel's have."""
+    """Bytes for 16-bit scores and the weight that each voxel's have."""
     return 2 * (num_channels + 1) * math.prod(shape)
 
 

@@ -15,12 +15,23 @@ from app.imaging.preprocess import AIR
 
 _Marks: TypeAlias = npt.NDArray[np.bool_]
 
+StepVolume: TypeAlias = npt.NDArray[np.int16]
+"""Scores in steps; see :data:`STEPS_PER_LOGIT`."""
+
 _BLENDED_SLICES = 8
 
 COARSE_STEPS = (16, 8, 1)
 """From and to what multiples of voxels a second look's patches reach; see ``place_patches``."""
 
-UNSEEN_LOGIT = 10.0
+STEPS_PER_LOGIT = 256
+"""Scores are kept as 16-bit integers, in steps of 1/256 of a logit.
+
+NumPy has vector instructions for these, not for float16, whose steps are coarser from 8 on."""
+
+LARGEST_LOGIT = 100.0
+"""Scores beyond are kept as this one: certain, and with room for what is taken off later."""
+
+UNSEEN_MARGIN = 20.0
 """Certainty of background, as a logit, where no patch was run."""
 
 
@@ -30,15 +41,17 @@ class PatchScores:
 
     Parameters
     ----------
-    logits : (C, Z, Y, X) array of float16
-        Blended scores; certain background where no patch was run.
+    steps : (C, Z, Y, X) array of int16
+        Blended scores, :data:`STEPS_PER_LOGIT` to a logit; certain background where no patch
+        was run. Of several channels the best of each voxel and patch counts as 0, for only
+        differences tell the class, and small numbers are kept exactly.
     weights : (Z, Y, X) array of float16
         What say all patches run so far have together; 0 where none was.
     num_run : int
         Patches run.
     """
 
-    logits: npt.NDArray[np.float16]
+    steps: StepVolume
     weights: npt.NDArray[np.float16]
     num_run: int = 0
 
@@ -49,10 +62,10 @@ class PatchScores:
         A single channel is the score of the foreground; of several the first is that
         of the background.
         """
-        logits = np.empty((num_channels, *shape), np.float16)
-        for channel, score in zip(logits, _unseen(num_channels), strict=True):
-            channel[...] = score
-        return cls(logits, np.zeros(shape, np.float16))
+        # What stays zero takes no memory, so it is the background that is raised.
+        steps = np.zeros((num_channels, *shape), np.int16)
+        steps[0] = round(UNSEEN_MARGIN * STEPS_PER_LOGIT) * (1 if num_channels > 1 else -1)
+        return cls(steps, np.zeros(shape, np.float16))
 
     @property
     def seen(self) -> BoolVolume:
@@ -75,22 +88,14 @@ class PatchScores:
         PatchScores
             Those of these patches, and certain background around them.
         """
-        logits = np.empty((len(self.logits), *shape), np.float16)
-        weights = np.zeros(shape, np.float16)
-        weights[place.slices] = self.weights
-        for channel, known, score in zip(logits, self.logits, _unseen(len(logits)), strict=True):
-            channel[...] = score
+        moved = PatchScores.blank(len(self.steps), shape)
+        moved.weights[place.slices] = self.weights
+        moved.num_run = self.num_run
+        for channel, known in zip(moved.steps, self.steps, strict=True):
             channel[place.slices] = known
             # Two sets of scores at a time would be the most that a scan takes.
             drop_contents(known)
-        return PatchScores(logits, weights, self.num_run)
-
-
-def _unseen(num_channels: int) -> list[float]:
-    """Give the score of each channel where no patch was run."""
-    if num_channels == 1:
-        return [-UNSEEN_LOGIT]
-    return [UNSEEN_LOGIT] + (num_channels - 1) * [-UNSEEN_LOGIT]
+        return moved
 
 
 def patch_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -336,21 +341,32 @@ def _blend(scores: PatchScores, where: Box, patch: FloatVolume, blending: FloatV
     The scores kept are the weighted mean of all patches so far, so that no sum in float32
     is held beside them. A few slices at a time stay in the processor's cache.
     """
-    logits, weights = scores.logits[(slice(None), *where.slices)], scores.weights[where.slices]
+    kept, weights = scores.steps[(slice(None), *where.slices)], scores.weights[where.slices]
     for start in range(0, where.shape[0], _BLENDED_SLICES):
         some = slice(start, start + _BLENDED_SLICES)
         before, own = weights[some], blending[some]
-        if not before.any():
-            logits[:, some] = patch[:, some]
+        share = None
+        if before.any():
+            total = before + own
+            share = own / total
+            before[...] = total
+        else:
             before[...] = own
-            continue
-        total = before + own
-        share = own / total
-        before[...] = total
-        for mean, channel in zip(logits[:, some], patch[:, some], strict=True):
-            step = channel - mean
-            step *= share
-            mean += step
+        best = patch[:, some].max(axis=0) if len(patch) > 1 else 0
+        for mean, channel in zip(kept[:, some], patch[:, some], strict=True):
+            fresh = _in_steps(channel - best)
+            if share is not None:
+                fresh -= mean
+                fresh *= share
+                fresh += mean
+            mean[...] = np.rint(fresh, out=fresh)
+
+
+def _in_steps(logits: FloatVolume) -> FloatVolume:
+    """Scale scores to steps, in place and not rounded yet."""
+    np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=logits)
+    logits *= STEPS_PER_LOGIT
+    return logits
 
 
 def _overlap(box: Box, shape: tuple[int, ...]) -> tuple[Box, Box]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, sparse
 
+from app.cascade.patches import STEPS_PER_LOGIT, StepVolume
 from app.cascade.segment import ClassScores, Region
 from app.imaging.components import find_specks
 from app.imaging.geometry import FloatVolume, Geometry, LabelVolume
@@ -38,7 +38,7 @@ def restore(scores: ClassScores, source: Source) -> LabelVolume:
     label_map = source.blank_label_map()
     part = label_map[scores.region.box.slices]
     weights = interpolation(scores.region, source.geometry)
-    label_region(scores.logits, scores.labels, weights, part)
+    label_region(scores.steps, scores.labels, weights, part)
     return label_map
 
 
@@ -87,16 +87,17 @@ def take_back_specks(scores: ClassScores) -> dict[int, float]:
     # A piece taken back from one organ may become a speck of another, so until none is left:
     # background, to which all falls in the end, has none.
     while specks.any():
-        columns = scores.logits[:, specks]
-        columns[labels[specks], np.arange(columns.shape[1])] = columns.min(axis=0) - 1
-        scores.logits[:, specks] = columns
+        columns = scores.steps[:, specks]
+        least = columns.min(axis=0) - STEPS_PER_LOGIT
+        columns[labels[specks], np.arange(columns.shape[1])] = least
+        scores.steps[:, specks] = columns
         labels[specks] = columns.argmax(axis=0)
         specks, _ = find_specks(labels, region.spacing_mm, region.scan)
     return doubtful_mm3
 
 
 def label_region(
-    logits: npt.NDArray[np.float16],
+    steps: StepVolume,
     coarse_labels: LabelVolume,
     weights: Sequence[sparse.csr_array],
     region: LabelVolume,
@@ -109,10 +110,10 @@ def label_region(
 
     Parameters
     ----------
-    logits : (C, Z', Y', X') array of float16
+    steps : (C, Z', Y', X') array of int16
         Scores on the coarse grid.
     coarse_labels : (Z', Y', X') array of uint8
-        Best class of ``logits``.
+        Best class of ``steps``.
     weights : three sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
         Interpolation along each axis, rows sum to 1.
     region : (Z, Y, X) array of uint8
@@ -131,7 +132,7 @@ def label_region(
         ]
         around = [matrix[part] for matrix, part in zip(weights[1:], rows, strict=True)]
         labels = region[slab][:, rows[0], rows[1]]
-        _label_slab(logits[:, planes], coarse_slab, (weights[0][slab, planes], *around), labels)
+        _label_slab(steps[:, planes], coarse_slab, (weights[0][slab, planes], *around), labels)
 
 
 def _box_around(labels: LabelVolume) -> tuple[slice, slice, slice] | None:
@@ -141,7 +142,7 @@ def _box_around(labels: LabelVolume) -> tuple[slice, slice, slice] | None:
 
 
 def _label_slab(
-    logits: npt.NDArray[np.float16],
+    steps: StepVolume,
     coarse_labels: LabelVolume,
     weights: Sequence[sparse.csr_array],
     labels: LabelVolume,
@@ -149,7 +150,7 @@ def _label_slab(
     """Do the work of :func:`label_region` for a few slices."""
     parts = ndimage.find_objects(coarse_labels)
     along_z, along_y, along_x = weights
-    best = interpolate(logits[0], along_z, along_y, along_x)
+    best = interpolate(steps[0], along_z, along_y, along_x)
     for value, part in enumerate(parts, start=1):
         if part is None:
             continue
@@ -158,7 +159,7 @@ def _label_slab(
             continue
         columns_y, columns_x = columns_of(along_y[rows_y]), columns_of(along_x[rows_x])
         challenger = interpolate(
-            logits[value][:, columns_y, columns_x],
+            steps[value][:, columns_y, columns_x],
             along_z,
             along_y[rows_y, columns_y],
             along_x[rows_x, columns_x],
@@ -175,7 +176,7 @@ def _rows_drawing_on(matrix: sparse.csr_array, columns: slice) -> slice:
 
 
 def interpolate(
-    coarse: npt.NDArray[np.float16] | FloatVolume,
+    coarse: StepVolume | FloatVolume,
     along_z: sparse.csr_array,
     along_y: sparse.csr_array,
     along_x: sparse.csr_array,
@@ -184,7 +185,7 @@ def interpolate(
 
     Parameters
     ----------
-    coarse : (Z', Y', X') array of float16 or float32
+    coarse : (Z', Y', X') array of int16 or float32
         On the coarse grid.
     along_z, along_y, along_x : sparse arrays of shapes (Z, Z'), (Y, Y'), (X, X')
         Interpolation along each axis; all slices wanted at once, or a few.

@@ -4,11 +4,16 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, coarse_places
-from app.cascade.patches import PatchScores, place_patches, score_volume
+from app.cascade.patches import (
+    STEPS_PER_LOGIT,
+    PatchScores,
+    StepVolume,
+    place_patches,
+    score_volume,
+)
 from app.config import PhaseConfig
 from app.imaging.components import spread
 from app.imaging.crop import box_on_grid, widen
@@ -32,7 +37,7 @@ REACHES_MM = (16.0, 12.0, 8.0)
 done where an organ goes on farther."""
 
 RULED_OUT = 10.0
-"""How far organ scores lie below the background's where phase one located nothing."""
+"""How far, in logits, organ scores lie below the background's where phase one located nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +109,9 @@ class ClassScores:
     labels: LabelVolume
 
     @property
-    def logits(self) -> npt.NDArray[np.float16]:
+    def steps(self) -> StepVolume:
         """The scores themselves, (14, Z', Y', X')."""
-        return self.patches.logits
+        return self.patches.steps
 
     @property
     def seen(self) -> BoolVolume:
@@ -251,7 +256,7 @@ def segment(scan: Volume, abdomen: Abdomen, phase: Phase, scores: ClassScores) -
         anchor=region.window.start if scores.patches.num_run else None,
         on_patch=phase.on_patch,
     )
-    scores.labels[...] = best_class(scores.logits)
+    scores.labels[...] = best_class(scores.steps)
     logger.debug("segment: grid %s, %d patches", region.window.shape, scores.patches.num_run)
 
 
@@ -259,16 +264,16 @@ def rule_out_surroundings(scores: ClassScores) -> None:
     """Make all that lies beyond the located box background, in place."""
     beyond = np.ones(scores.region.window.shape, bool)
     beyond[scores.region.inside.slices] = False
-    scores.logits[1:, beyond] = scores.logits[0, beyond] - np.float16(RULED_OUT)
+    scores.steps[1:, beyond] = scores.steps[0, beyond] - round(RULED_OUT * STEPS_PER_LOGIT)
     scores.labels[beyond] = 0
 
 
-def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
+def best_class(steps: StepVolume) -> LabelVolume:
     """Find the class with the highest score at every voxel.
 
     Parameters
     ----------
-    logits : (C, Z, Y, X) array of float16
+    steps : (C, Z, Y, X) array of int16
         On a coarse grid.
 
     Returns
@@ -276,12 +281,11 @@ def best_class(logits: npt.NDArray[np.float16]) -> LabelVolume:
     (Z, Y, X) array of uint8
         The first class wins a tie.
     """
-    labels = np.zeros(logits.shape[1:], np.uint8)
+    labels = np.zeros(steps.shape[1:], np.uint8)
     # Slice by slice: what is compared stays in the processor's cache.
-    for plane, in_plane in zip(np.moveaxis(logits, 1, 0), labels, strict=True):
-        best = plane[0].astype(np.float32)
-        for value in range(1, len(plane)):
-            challenger = plane[value].astype(np.float32)
+    for plane, in_plane in zip(np.moveaxis(steps, 1, 0), labels, strict=True):
+        best = plane[0].copy()
+        for value, challenger in enumerate(plane[1:], start=1):
             np.copyto(in_plane, value, where=challenger > best)
             np.maximum(best, challenger, out=best)
     return labels
@@ -303,10 +307,9 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
     """
     totals, counts = np.zeros(len(CLASS_NAMES)), np.zeros(len(CLASS_NAMES), np.int64)
     # Slice by slice, so that no float32 copy of all scores arises.
-    for plane, labels in zip(np.moveaxis(scores.logits, 1, 0), scores.labels, strict=True):
+    for plane, labels in zip(np.moveaxis(scores.steps, 1, 0), scores.labels, strict=True):
         organs = labels > 0
-        columns = plane[:, organs].astype(np.float32)
-        best = best_probability(columns)
+        best = best_probability(plane[:, organs])
         totals += np.bincount(labels[organs], weights=best, minlength=len(CLASS_NAMES))
         counts += np.bincount(labels[organs], minlength=len(CLASS_NAMES))
     return {
@@ -316,7 +319,8 @@ def mean_confidence(scores: ClassScores) -> dict[str, float]:
     }
 
 
-def best_probability(scores: FloatVolume) -> FloatVolume:
+def best_probability(steps: StepVolume) -> FloatVolume:
     """Give the greatest softmax of class scores, classes first, 0 to 1."""
-    best: FloatVolume = 1 / np.exp(scores - scores.max(axis=0)).sum(axis=0)
+    logits = steps * np.float32(1 / STEPS_PER_LOGIT)
+    best: FloatVolume = 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)
     return best

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from stand_ins import DARK_ORGAN, TISSUE_HU, source_of
 
 from app.cascade.confidence import confidence_map
-from app.cascade.patches import PatchScores
+from app.cascade.patches import STEPS_PER_LOGIT, PatchScores
 from app.cascade.pipeline import segment_scan
 from app.cascade.segment import ClassScores, Region, best_class
 from app.imaging.geometry import Box, Geometry
@@ -30,22 +30,23 @@ def class_scores(logits, grid_shape=None, window=None, box=None, spacing_mm=SPAC
         located=window,
         box=box or window,
     )
-    patches = PatchScores(logits, np.ones(logits.shape[1:], np.float16))
-    return ClassScores(region=region, patches=patches, labels=best_class(logits))
+    steps = np.rint(logits * STEPS_PER_LOGIT).astype(np.int16)
+    patches = PatchScores(steps, np.ones(steps.shape[1:], np.float16))
+    return ClassScores(region=region, patches=patches, labels=best_class(steps))
 
 
 def test_on_the_networks_own_grid_it_is_the_greatest_softmax():
-    logits = np.random.default_rng(3).normal(0, 2, (14, 5, 7, 6)).astype(np.float16)
+    logits = np.random.default_rng(3).integers(-1000, 1000, (14, 5, 7, 6)) / STEPS_PER_LOGIT
     box = Box(start=(2, 3, 1), stop=(7, 10, 7))
     percent = confidence_map(class_scores(logits, (9, 12, 10), box), straight((9, 12, 10)))
-    expected = 100 * softmax(logits.astype(np.float64), axis=0).max(axis=0)
+    expected = 100 * softmax(logits, axis=0).max(axis=0)
     assert np.abs(percent[box.slices] - expected).max() <= 0.51
     percent[box.slices] = 0
     assert not percent.any()
 
 
 def test_between_two_of_the_networks_slices_it_lies_between_theirs():
-    logits = np.full((14, 2, 3, 4), -30, np.float16)
+    logits = np.full((14, 2, 3, 4), -30)
     logits[0] = 0  # certain of background in the lower slice
     logits[4, 1] = 0  # torn between background and an organ in the upper one
     whole = Box(start=(0, 0, 0), stop=(8, 3, 4))
@@ -57,7 +58,7 @@ def test_between_two_of_the_networks_slices_it_lies_between_theirs():
 
 
 def test_where_phase_two_did_not_look_nothing_is_known():
-    logits = np.zeros((14, 6, 7, 8), np.float16)
+    logits = np.zeros((14, 6, 7, 8))
     logits[0] = 20
     seen = np.zeros((6, 7, 8), bool)
     seen[1:4, 2:6, 3:] = True
@@ -69,7 +70,7 @@ def test_where_phase_two_did_not_look_nothing_is_known():
 
 
 def test_it_takes_little_more_memory_than_the_image_itself():
-    logits = np.zeros((14, 10, 20, 24), np.float16)
+    logits = np.zeros((14, 10, 20, 24))
     shape = (60, 200, 240)
     spacing_mm = tuple(np.multiply(SPACING_MM, np.divide((10, 20, 24), shape)).tolist())
     network_mm = tuple(np.multiply(spacing_mm, np.divide(shape, (10, 20, 24))).tolist())

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cascade.patches import (
-    UNSEEN_LOGIT,
+    LARGEST_LOGIT,
+    STEPS_PER_LOGIT,
+    UNSEEN_MARGIN,
     PatchScores,
     blending_weights,
     cut_patch,
@@ -78,6 +80,10 @@ def test_patch_beyond_the_volume_is_filled_with_air():
     assert (patch == AIR).sum() == 4 * 3 * 4 - 2 * 3 * 2
 
 
+def in_logits(scores):
+    return scores.steps / STEPS_PER_LOGIT
+
+
 @given(
     shape=st.tuples(st.integers(1, 13), st.integers(1, 9), st.integers(1, 17)),
     overlap=st.sampled_from([0.0, 0.25, 0.5]),
@@ -85,8 +91,9 @@ def test_patch_beyond_the_volume_is_filled_with_air():
 def test_blended_scores_are_the_scores_where_all_patches_agree(shape, overlap):
     volume = np.random.default_rng(2).integers(-8, 9, shape).astype(np.float32)
     scored = score_volume(volume, Echo((4, 3, 5)), overlap)
-    assert scored.logits.dtype == np.float16
-    np.testing.assert_array_equal(scored.logits, [volume, 2 * volume])
+    assert scored.steps.dtype == np.int16
+    best = np.maximum(volume, 2 * volume)
+    np.testing.assert_array_equal(in_logits(scored), [volume - best, 2 * volume - best])
 
 
 def test_where_no_patch_was_run_is_certain_background():
@@ -97,10 +104,38 @@ def test_where_no_patch_was_run_is_certain_background():
     assert scored.num_run == 1
     assert scored.seen[:, :, :5].all()
     assert not scored.seen[:, :, 5:].any()
-    background, organ = scored.logits
-    assert (background[:, :, 5:] == UNSEEN_LOGIT).all()
-    assert (organ[:, :, 5:] == -UNSEEN_LOGIT).all()
-    np.testing.assert_array_equal(background[:, :, :5], 1)
+    background, organ = in_logits(scored)
+    assert (background[:, :, 5:] == UNSEEN_MARGIN).all()
+    assert (organ[:, :, 5:] == 0).all()
+    np.testing.assert_array_equal((organ - background)[:, :, :5], 1)
+
+
+def test_differences_between_classes_are_kept_to_a_step_however_large_scores_are():
+    class Shouting(Echo):
+        num_channels = 3
+
+        def run(self, patch):
+            return np.stack([patch + 300, patch + 300.25, patch - 900])
+
+    volume = np.random.default_rng(4).normal(0, 50, (4, 3, 5)).astype(np.float32)
+    first, best, least = in_logits(score_volume(volume, Shouting((4, 3, 5)), 0.0))
+    assert (best == 0).all()
+    np.testing.assert_allclose(first, -0.25, atol=0.5 / STEPS_PER_LOGIT)
+    assert (least == -LARGEST_LOGIT).all()
+
+
+def test_a_single_score_keeps_its_sign():
+    class One(Echo):
+        num_channels = 1
+
+        def run(self, patch):
+            return patch[None]
+
+    volume = np.float32([[[-400, -1, -0.01, 0.01, 1]]]).repeat(4, 0).repeat(3, 1)
+    scored = score_volume(volume, One((4, 3, 5)), 0.0)
+    np.testing.assert_array_equal(scored.steps[0] > 0, volume > 0)
+    blank = PatchScores.blank(1, (4, 3, 5))
+    assert (blank.steps < 0).all()
 
 
 def test_rows_of_patches_may_lie_apart():
@@ -108,7 +143,8 @@ def test_rows_of_patches_may_lie_apart():
     wanted = np.zeros(volume.shape, bool)
     wanted[2:4] = wanted[15:19] = True
     scored = score_volume(volume, Echo((4, 3, 5)), 0.0, wanted)
-    np.testing.assert_array_equal(scored.logits[0][scored.seen], volume[scored.seen])
+    background, organ = in_logits(scored)
+    np.testing.assert_array_equal((organ - background)[scored.seen], volume[scored.seen])
     assert scored.seen[wanted].all()
     assert not scored.seen[:2].any()
     assert not scored.seen[19:].any()
@@ -199,7 +235,8 @@ def test_overlapping_patches_meet_with_equal_say_in_the_middle():
     scored = score_volume(np.zeros((1, 1, 8), np.float32), Numbered((1, 1, 5)), 0.25)
     left, right = np.array([2, 1]), np.array([1, 2])  # distances to the nearer face
     expected = (left * 1 + right * 2) / (left + right)
-    np.testing.assert_allclose(scored.logits[0, 0, 0], [1, 1, 1, *expected, 2, 2, 2], rtol=1e-3)
+    found = in_logits(scored)[0, 0, 0]
+    np.testing.assert_allclose(found, [1, 1, 1, *expected, 2, 2, 2], atol=0.6 / STEPS_PER_LOGIT)
 
 
 def test_beside_the_scores_no_row_of_patches_is_held():
@@ -244,7 +281,9 @@ def test_patches_run_in_two_goes_blend_as_in_one(seed, overlap):
             sums[(slice(None), *box.slices)] += blending * network.run(volume[box.slices])
             weights[box.slices] += blending
     assert scores.seen.all()
-    np.testing.assert_allclose(scores.logits, sums / weights, atol=0.05)
+    first, second = sums / weights
+    background, organ = in_logits(scores)
+    np.testing.assert_allclose(organ - background, second - first, atol=0.05)
     np.testing.assert_allclose(scores.weights, weights, rtol=1e-3)
 
 
@@ -253,11 +292,11 @@ def test_a_second_go_leaves_alone_what_it_does_not_reach():
     first = np.zeros(volume.shape, bool)
     first[:4] = True
     scores = score_volume(volume, Echo((4, 3, 5)), 0.0, first)
-    before = scores.logits.copy()
+    before = scores.steps.copy()
     second = np.zeros(volume.shape, bool)
     second[8:] = True
     score_volume(volume, Echo((4, 3, 5)), 0.0, second, scores=scores)
-    np.testing.assert_array_equal(scores.logits[:, :8], before[:, :8])
+    np.testing.assert_array_equal(scores.steps[:, :8], before[:, :8])
     np.testing.assert_array_equal(
         scores.seen.any(axis=(1, 2)), [True] * 4 + [False] * 4 + [True] * 4
     )

@@ -24,14 +24,14 @@ def abdomen(box=BOX):
 
 
 def scores_with(value, where, located=WINDOW, window=WINDOW):
-    logits = np.full((14, *window.shape), -9, np.float16)
-    logits[0] = 0
-    logits[value][where] = 9
+    steps = np.full((14, *window.shape), -9, np.int16)
+    steps[0] = 0
+    steps[value][where] = 9
     labels = np.zeros(window.shape, np.uint8)
     labels[where] = value
     region = Region(grid_shape=GRID, spacing_mm=SPACING_MM, window=window, located=located, box=BOX)
     weights = np.ones(window.shape, np.float16)
-    return ClassScores(region=region, patches=PatchScores(logits, weights), labels=labels)
+    return ClassScores(region=region, patches=PatchScores(steps, weights), labels=labels)
 
 
 def summary(cuts):

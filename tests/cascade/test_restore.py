@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import source_of
 
-from app.cascade.patches import PatchScores
+from app.cascade.patches import STEPS_PER_LOGIT, PatchScores
 from app.cascade.restore import (
     SLAB_SLICES,
     interpolate,
@@ -19,11 +19,11 @@ from app.imaging.geometry import Box, Geometry
 from app.imaging.resample import grid_weights, resample_linear, resampled_shape
 
 
-def scores_of(labels, certain=5.0):
+def scores_of(labels, certain=5):
     """Give the scores of a network that is equally certain of every voxel."""
-    logits = np.full((14, *labels.shape), -certain, np.float16)
-    np.put_along_axis(logits, labels[None].astype(np.intp), certain, axis=0)
-    return logits
+    steps = np.full((14, *labels.shape), -2 * certain, np.int16)
+    np.put_along_axis(steps, labels[None].astype(np.intp), 0, axis=0)
+    return steps * STEPS_PER_LOGIT
 
 
 def class_scores(labels, region):
@@ -43,15 +43,15 @@ def restored(scores, geometry):
     return restore(scores, source_of(geometry))
 
 
-def dense(logits, weights):
+def dense(steps, weights):
     """Interpolate all classes everywhere, the plain way."""
     z, y, x = (matrix.toarray() for matrix in weights)
-    return np.einsum("az,by,cx,nzyx->nabc", z, y, x, logits.astype(np.float32), optimize=True)
+    return np.einsum("az,by,cx,nzyx->nabc", z, y, x, steps.astype(np.float32), optimize=True)
 
 
 def test_best_class_is_the_argmax():
-    logits = np.random.default_rng(0).normal(size=(14, 3, 4, 5)).astype(np.float16)
-    assert np.array_equal(best_class(logits), logits.argmax(axis=0))
+    steps = np.random.default_rng(0).integers(-9, 9, (14, 3, 4, 5)).astype(np.int16)  # with ties
+    assert np.array_equal(best_class(steps), steps.argmax(axis=0))
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.1, 0.7, 0.9), (5.0, 0.8, 1.5), (2.0, 3.1, 1.5)])
@@ -62,25 +62,25 @@ def test_slab_by_slab_equals_interpolating_everything_at_once(spacing_mm):
     for value in (1, 4, 13):
         z, y, x = (rng.integers(2, size - 8) for size in coarse_shape)
         labels[z : z + 7, y : y + 6, x : x + 5] = value
-    logits = scores_of(labels) + rng.normal(0, 0.5, (14, *coarse_shape)).astype(np.float16)
+    steps = scores_of(labels) + rng.integers(-256, 256, (14, *coarse_shape)).astype(np.int16)
     extent = np.multiply(coarse_shape, coarse_spacing_mm)
     shape = tuple(int(size) for size in np.floor(extent / spacing_mm))
     weights = grid_weights(shape, spacing_mm, coarse_shape, coarse_spacing_mm)
     region = np.zeros(shape, np.uint8)
-    label_region(logits, best_class(logits), weights, region)
-    assert np.array_equal(region, dense(logits, weights).argmax(axis=0))
+    label_region(steps, best_class(steps), weights, region)
+    assert np.array_equal(region, dense(steps, weights).argmax(axis=0))
     assert shape[0] > SLAB_SLICES or spacing_mm[0] == 5.0
 
 
 def test_border_lies_between_voxels_and_not_on_the_coarse_grid():
     # Scores 4 at voxel 2 and -12 at voxel 3: equal a quarter of the way, where
     # nearest neighbor would put the border halfway.
-    logits = np.zeros((14, 1, 1, 6), np.float16)
-    logits[2:] = -99
-    logits[1, 0, 0] = [4, 4, 4, -12, -12, -12]
+    steps = np.zeros((14, 1, 1, 6), np.int16)
+    steps[2:] = -99
+    steps[1, 0, 0] = [4, 4, 4, -12, -12, -12]
     weights = grid_weights((1, 1, 60), (1.0, 1.0, 0.1), (1, 1, 6), (1.0, 1.0, 1.0))
     region = np.zeros((1, 1, 60), np.uint8)
-    label_region(logits, best_class(logits), weights, region)
+    label_region(steps, best_class(steps), weights, region)
     # Voxel i lies at (i + 0.5) / 10 - 0.5 coarse voxels; the border at 2.25 is i = 27.
     assert region[0, 0].tolist() == [1] * 27 + [0] * 33
 
@@ -101,10 +101,10 @@ def test_border_comes_back_where_the_resampled_scan_had_it(spacing_mm, share, ax
         centers_mm - border_mm, [other for other in range(3) if other != axis]
     )
     coarse = resample_linear(scan, spacing_mm, coarse_mm)
-    logits = np.stack([np.zeros_like(coarse), coarse]).astype(np.float16)
+    steps = np.stack([np.zeros_like(coarse), coarse * STEPS_PER_LOGIT]).astype(np.int16)
     region = np.zeros(shape, np.uint8)
     weights = grid_weights(shape, spacing_mm, coarse.shape, coarse_mm)
-    label_region(logits, best_class(logits), weights, region)
+    label_region(steps, best_class(steps), weights, region)
     # Resampling by a triangle may move a border by a tenth of a coarse voxel.
     sure = np.abs(scan) > 0.1 * coarse_mm[axis] * 2
     assert np.array_equal(region[sure], (scan > 0)[sure])
@@ -167,13 +167,13 @@ def test_speck_goes_to_the_second_best_class():
     labels[5, 5, 5] = 13  # a left kidney in the right one
     labels[0, 0, 0] = 13
     scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
-    scores.logits[2, 5, 5, 5] = 3
-    scores.logits[0, 0, 0, 0] = 3
+    scores.steps[2, 5, 5, 5] = -1
+    scores.steps[0, 0, 0, 0] = -1
     assert take_back_specks(scores) == {}
     expected = np.zeros_like(labels)
     expected[2:10, 2:10, 2:10] = 2
     assert np.array_equal(scores.labels, expected)
-    assert np.array_equal(best_class(scores.logits), expected)
+    assert np.array_equal(best_class(scores.steps), expected)
 
 
 def test_a_speck_becomes_no_speck_of_another_organ():
@@ -181,11 +181,11 @@ def test_a_speck_becomes_no_speck_of_another_organ():
     labels[2:10, 2:10, 2:10] = 2
     labels[0, 0, 0] = 13
     scores = class_scores(labels, whole_grid(labels.shape, (8.0, 8.0, 8.0)))
-    scores.logits[3, 0, 0, 0], scores.logits[11, 0, 0, 0] = 4, 3  # spleen next, then stomach
+    scores.steps[3, 0, 0, 0], scores.steps[11, 0, 0, 0] = -1, -2  # spleen next, then stomach
     take_back_specks(scores)
     expected = np.where(labels == 2, labels, 0)
     assert np.array_equal(scores.labels, expected)
-    assert np.array_equal(best_class(scores.logits), expected)
+    assert np.array_equal(best_class(scores.steps), expected)
 
 
 def test_nothing_found_is_an_empty_label_map():

@@ -7,6 +7,7 @@ import pytest
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen
+from app.cascade.patches import STEPS_PER_LOGIT
 from app.cascade.segment import (
     best_class,
     blank_scores,
@@ -73,12 +74,12 @@ def test_what_phase_one_did_not_locate_is_seen_but_not_labeled():
     abdomen = abdomen_in(LOCATED)
     scores = blank_scores(region_of(abdomen, CONFIG))
     look(abdomen, scores, LiverEverywhere())
-    assert (best_class(scores.logits) == 1).all()
+    assert (best_class(scores.steps) == 1).all()
     assert (scores.labels == 1).all()
     rule_out_surroundings(scores)
     expected = np.zeros(scores.region.window.shape, np.uint8)
     expected[6:26, 6:26, 16:32] = 1
-    np.testing.assert_array_equal(best_class(scores.logits), expected)
+    np.testing.assert_array_equal(best_class(scores.steps), expected)
     np.testing.assert_array_equal(scores.labels, expected)
     assert np.array_equal(scores.seen, expected == 1)
 
@@ -107,7 +108,7 @@ def test_phase_two_looks_farther_around_where_that_costs_no_patch(size_mm, reach
 def test_nothing_looked_at_is_background():
     scores = blank_scores(region_of(abdomen_in(LOCATED), CONFIG))
     assert not scores.seen.any()
-    assert not best_class(scores.logits).any()
+    assert not best_class(scores.steps).any()
 
 
 def test_a_second_look_runs_the_gained_room_alone_and_blends_with_the_first():
@@ -125,7 +126,7 @@ def test_a_second_look_runs_the_gained_room_alone_and_blends_with_the_first():
     seen_before = scores.patches.seen
     look(larger, scores, network)
     assert network.num_run == scores.patches.num_run == 2
-    liver = scores.logits[1]
+    liver = (scores.steps[1] - scores.steps[0]) / STEPS_PER_LOGIT
     # The first patch said 3, the second 6: each alone where the other did not look.
     assert set(np.unique(liver[:10])) == {3.0}
     assert (liver[~seen_before & scores.patches.seen] == 6).all()
@@ -153,24 +154,24 @@ def test_a_second_look_at_the_same_region_runs_nothing():
     abdomen, network = abdomen_in(LOCATED), LiverEverywhere()
     scores = blank_scores(region_of(abdomen, CONFIG))
     look(abdomen, scores, network)
-    before = scores.logits.copy()
+    before = scores.steps.copy()
     look(abdomen, scores, network)
     assert network.num_run == 1
-    np.testing.assert_array_equal(scores.logits, before)
+    np.testing.assert_array_equal(scores.steps, before)
 
 
 def test_enlarging_moves_no_score():
     region = region_of(abdomen_in(LOCATED), CONFIG)
     scores = blank_scores(region)
-    scores.logits[...] = np.random.default_rng(0).normal(size=scores.logits.shape)
+    scores.steps[...] = np.random.default_rng(0).integers(-999, 999, scores.steps.shape)
     scores.patches.weights[3:9, 4:8, 5:30] = 0.5
-    logits, weights = scores.logits.copy(), scores.patches.weights.copy()
+    steps, weights = scores.steps.copy(), scores.patches.weights.copy()
     window = Box(start=(10, 12, 20), stop=(60, 50, 72))
     larger = enlarge(scores, dataclasses.replace(region, window=window))
     blank = blank_scores(larger.region)
-    blank.logits[:, 4:36, 2:34, 1:49] = logits
+    blank.steps[:, 4:36, 2:34, 1:49] = steps
     blank.patches.weights[4:36, 2:34, 1:49] = weights
-    np.testing.assert_array_equal(larger.logits, blank.logits)
+    np.testing.assert_array_equal(larger.steps, blank.steps)
     np.testing.assert_array_equal(larger.patches.weights, blank.patches.weights)
 
 
@@ -187,11 +188,12 @@ grid, window = (200, 150, 180), Box(start=(40, 20, 25), stop=(140, 120, 145))
 larger = Box(start=(20, 20, 25), stop=(150, 130, 149))
 region = Region(grid_shape=grid, spacing_mm=(2, 2, 2), window=window, located=window, box=window)
 scores = blank_scores(region)
-before = scores.logits.nbytes
+scores.steps[...] = 1  # what nobody wrote to would take no memory
+before = scores.steps.nbytes
 reset_process_peak()
 held = process_peak()
 scores = enlarge(scores, dataclasses.replace(region, window=larger))
-print(before / MIB, scores.logits.nbytes / MIB, (process_peak() - held) / MIB)
+print(before / MIB, scores.steps.nbytes / MIB, (process_peak() - held) / MIB)
 """
     out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     before, after, more = map(float, out.stdout.split())

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from app.benchmark.compare import dice_per_organ
 from app.cascade.bundle import open_cascade
 from app.cascade.memory import parse_bytes
+from app.cascade.patches import STEPS_PER_LOGIT
 from app.cascade.pipeline import label_scan, score_scan
 from app.cascade.plausibility import LEAST_CONFIDENCE, MANY_ODD
 from app.cascade.report import CaseReport
@@ -87,8 +88,8 @@ def collect(options):
 
 def expected_dice(scores):
     inside, everywhere, voxels = np.zeros((3, len(CLASS_NAMES)))
-    for plane in np.moveaxis(scores.logits, 1, 0):
-        logits = plane.reshape(len(CLASS_NAMES), -1).astype(np.float32)
+    for plane in np.moveaxis(scores.steps, 1, 0):
+        logits = plane.reshape(len(CLASS_NAMES), -1).astype(np.float32) / STEPS_PER_LOGIT
         probability = np.exp(logits - logits.max(axis=0))
         probability /= probability.sum(axis=0)
         labels = logits.argmax(axis=0)
