@@ -156,7 +156,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
 
 def _train_on_data(arguments: argparse.Namespace) -> None:
     from app.training.config import SCAN_RECIPES
-    from app.training.own_data import OwnData, settle_cases
+    from app.training.own_cases import OwnData, settle_cases
     from app.training.processes import run_on_devices
 
     phase, config = settings(arguments, SCAN_RECIPES[arguments.phase])

@@ -2,31 +2,23 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from app.config import PhaseConfig
-from app.data.case_list import (
-    CASES_NAME,
-    CaseList,
-    asked_for,
-    read_cases,
-    split_cases,
-    write_cases,
-)
-from app.data.cases import Refusal, find_cases
+from app.data.case_list import CASES_NAME, CaseList
 from app.data.dataset import batches, held_out_dataset, training_dataset
 from app.errors import UsageError
 from app.models.build import build_network
 from app.training.board import Board
 from app.training.config import TrainingConfig
-from app.training.loop import STATE_NAME, Trainer
+from app.training.loop import Trainer
 from app.training.objective import make_objective
+from app.training.own_cases import OWN_TERMS, PREPARED_NAME
 from app.training.processes import Process
 from app.training.record import UNKNOWN, add_resume, commit, write_json, write_record
 from app.training.validation import VALIDATION_NAME, Validator
@@ -35,100 +27,6 @@ logger = logging.getLogger(__name__)
 
 RUN_NAME = "run.json"
 EVENTS_NAME = "events"
-PREPARED_NAME = "prepared"
-
-OWN_TERMS = "the terms of the scans and label maps trained on (not stated)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnData:
-    """What is trained on.
-
-    Parameters
-    ----------
-    folder : Path
-        In the FLARE layout, see :mod:`app.data.cases`.
-    pseudo_labels : Path, optional
-        Label maps for scans without one.
-    labeled_organs : tuple of str, optional
-        Organs labeled in every case.
-    fold, num_folds : int
-        Which part is held out of how many.
-    """
-
-    folder: Path
-    pseudo_labels: Path | None = None
-    labeled_organs: tuple[str, ...] | None = None
-    fold: int = 0
-    num_folds: int = 5
-
-
-def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
-    """Find the cases of a run and write them down; a run that goes on keeps what it had.
-
-    Parameters
-    ----------
-    data : OwnData
-        Where to look.
-    phase : PhaseConfig
-        Phase one learns where any organ is, so it refuses cases with organs not labeled.
-    output : Path
-        Folder of the run, for ``data.json``.
-
-    Returns
-    -------
-    CaseList
-
-    Raises
-    ------
-    UsageError
-        If there is nothing to train on, or the run was begun on other cases.
-    """
-    written = output / CASES_NAME
-    asked = _asked(data, phase)
-    if written.exists() and (output / STATE_NAME).exists():
-        _check_asked(written, asked)
-        return read_cases(written)
-    cases, refused = find_cases(
-        data.folder, pseudo_labels=data.pseudo_labels, labeled_organs=data.labeled_organs
-    )
-    if phase.name == "locate":
-        partial = [case for case in cases if not case.labeled.all()]
-        cases = [case for case in cases if case.labeled.all()]
-        refused += [
-            Refusal(case.labels_path, "phase one needs all 13 organs labeled") for case in partial
-        ]
-    found = split_cases(cases, refused, fold=data.fold, num_folds=data.num_folds)
-    output.mkdir(parents=True, exist_ok=True)
-    write_cases(found, written, asked=asked)
-    return found
-
-
-def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
-    """Name what decides about the cases of a run by its flags, as JSON holds it."""
-    return {
-        "--phase": phase.name,
-        "--data": str(data.folder.resolve()),
-        "--pseudo-labels": str(data.pseudo_labels.resolve()) if data.pseudo_labels else None,
-        "--labeled-organs": list(data.labeled_organs) if data.labeled_organs else None,
-        "--fold": data.fold,
-        "--folds": data.num_folds,
-    }
-
-
-def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run on other cases than it was begun with."""
-    begun = asked_for(written)
-    different = [
-        f"{flag} {begun[flag]} then, {value} now"
-        for flag, value in asked.items()
-        if flag in begun and begun[flag] != value
-    ]
-    if different:
-        raise UsageError(
-            f"{written}: this run was begun on other cases ({'; '.join(different)}); give the "
-            "same flags to go on with it, or choose another --output to begin anew"
-        )
 
 
 def train_on_scans(

@@ -19,7 +19,7 @@ from app.export.to_ir import open_checkpoint
 from app.synthesis.phantom import make_phantom
 from app.training import record
 from app.training.loop import CURVE_NAME, STATE_NAME
-from app.training.own_data import OwnData, settle_cases
+from app.training.own_cases import OwnData, settle_cases
 from app.training.validation import Validator
 
 ROOT = Path(__file__).resolve().parents[2]
