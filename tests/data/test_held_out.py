@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,27 @@ from app.imaging.io import read_scan
 from app.synthesis.bank import read_body
 from app.synthesis.tissues import Tissue
 
+ROOT = Path(__file__).resolve().parents[2]
 NATIVE_MM = (5.0, 2.0, 1.5)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Give a manifest of twelve patients, of whom 00 and 09 are held out."""
+    entries = [
+        {
+            "file": f"patient_{index:02}.nii",
+            "organ_ml": [10 * 1.5**index] * 13,
+            "scan_shape_xyz": [100, 90, 30],
+            "scan_spacing_mm_xyz": [4.0, 4.0, 8.0],
+            "crop_start_xyz": [20, 20, 5],
+            "crop_stop_xyz": [70, 60, 28],
+        }
+        for index in range(12)
+    ]
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(entries))
+    return path
 
 
 def test_a_scan_shows_what_the_patients_own_scan_showed(body_file):
@@ -37,20 +61,7 @@ def test_beyond_the_body_there_is_air_beside_it_but_nothing_above(body_file):
     assert hu[:, :200].mean() < -900
 
 
-def test_only_held_out_patients_are_written(body_file, tmp_path):
-    entries = [
-        {
-            "file": f"patient_{index:02}.nii",
-            "organ_ml": [10 * 1.5**index] * 13,
-            "scan_shape_xyz": [100, 90, 30],
-            "scan_spacing_mm_xyz": [4.0, 4.0, 8.0],
-            "crop_start_xyz": [20, 20, 5],
-            "crop_stop_xyz": [70, 60, 28],
-        }
-        for index in range(12)
-    ]
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps(entries))
+def test_only_held_out_patients_are_written(body_file, manifest, tmp_path):
     bank = tmp_path / "bank"
     bank.mkdir()
     with pytest.raises(UsageError, match="held-out"):
@@ -68,3 +79,26 @@ def test_only_held_out_patients_are_written(body_file, tmp_path):
     labels, _ = read_scan(tmp_path / "scans" / "labels" / "patient_00.nii.gz")
     assert scan.geometry == labels.geometry
     assert scan.geometry.spacing_mm == pytest.approx((8.0, 4.0, 4.0))
+
+
+def test_the_same_seed_gives_the_same_files_in_another_process(body_file, manifest, tmp_path):
+    def written(folder):
+        return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.nii.gz"))}
+
+    bank, here, there, other = (tmp_path / name for name in ("bank", "here", "there", "other"))
+    bank.mkdir()
+    (bank / "patient_09_0.npz").write_bytes(body_file.read_bytes())
+    np.random.seed(7)  # noqa: NPY002  what state the process is in must not matter
+    list(write_held_out(bank, manifest, here, seed=3))
+    list(write_held_out(bank, manifest, other, seed=4))
+    words = ["synthesize", "--bank", bank, "--manifest", manifest, "--output", there, "--seed", 3]
+    subprocess.run(
+        [sys.executable, "-m", "app", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        check=True,
+    )
+
+    assert sorted(written(here)) == ["patient_09.nii.gz", "patient_09_0000.nii.gz"]
+    assert written(there) == written(here)
+    assert written(other)["patient_09_0000.nii.gz"] != written(here)["patient_09_0000.nii.gz"]
