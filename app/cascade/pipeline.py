@@ -26,6 +26,7 @@ from app.cascade.segment import (
     rule_out_surroundings,
     segment,
 )
+from app.cascade.tighten import tighten
 from app.errors import MemoryLimitError
 from app.imaging import organ_placement
 from app.imaging.geometry import LabelVolume
@@ -251,8 +252,9 @@ def _segment_abdomen(
         region = region_of(larger, phase.config, seen=region)
         if _fits(region, source, cascade, report):
             logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
-            abdomen, scores = larger, enlarge(scores, region)
-            segment(scan, abdomen, phase, scores)
+            scores = enlarge(scores, region)
+            segment(scan, larger, phase, scores)
+            abdomen, scores = tighten(abdomen, larger, scores)
             cuts = find_cuts(scores)
     rule_out_surroundings(scores)
     report.box = abdomen.box

@@ -237,6 +237,18 @@ def test_organ_cut_by_the_box_gets_a_larger_one(tmp_path, cut_organ):
     assert report.warnings == []
 
 
+def test_the_larger_box_ends_where_the_second_look_found_the_organ_to_end(tmp_path, cut_organ):
+    hu, blinkered = cut_organ
+    hu[16:] = TISSUE_HU  # at 80 mm; the second look reaches to 114 mm
+    hu[-1] = FAT_HU
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blinkered)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    # 10 mm beyond the organ, as around what phase one found, on a grid of whole voxels.
+    assert report.box.stop[0] in (18, 19)
+
+
 def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_path, cut_organ):
     _, blinkered = cut_organ
     scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"

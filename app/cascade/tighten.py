@@ -1,0 +1,66 @@
+"""After a second look: the box holds the organs that it found, not all it looked at."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from app.cascade.locate import MARGIN_MM, Abdomen
+from app.cascade.restore import best_class
+from app.cascade.segment import ClassScores
+from app.imaging.components import find_specks
+from app.imaging.crop import bounding_box, box_on_grid
+from app.imaging.geometry import BoolVolume, Box
+
+
+def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdomen, ClassScores]:
+    """Give back the room of a second look in which no organ was found.
+
+    How far an organ goes on beyond a cut is known only after looking; most end soon.
+
+    Parameters
+    ----------
+    first : Abdomen
+        What phase one found; its box stays whole.
+    grown : Abdomen
+        With the box that was looked at in the end.
+    scores : ClassScores
+        Of the grown abdomen.
+
+    Returns
+    -------
+    Abdomen, ClassScores
+        The same with a box that ends where phase one's does, or as far beyond organs found
+        as phase one's would; nowhere beyond that of ``grown``.
+    """
+    region, grid = scores.region, grown.geometry
+    box, organs = first.box, _organs_in(scores)
+    if organs.any():
+        inside = bounding_box(organs, region.spacing_mm)
+        offset = np.add(region.window.start, region.inside.start)
+        found = Box.between(
+            np.add(inside.start, offset).tolist(), np.add(inside.stop, offset).tolist()
+        )
+        room = box_on_grid(
+            found, region.grid_shape, region.spacing_mm, grid.shape, grid.spacing_mm, MARGIN_MM
+        )
+        box = box.union(
+            Box.between(
+                np.maximum(room.start, grown.box.start).tolist(),
+                np.minimum(room.stop, grown.box.stop).tolist(),
+            )
+        )
+    located = box_on_grid(box, grid.shape, grid.spacing_mm, region.grid_shape, region.spacing_mm)
+    covered = box_on_grid(
+        located, region.grid_shape, region.spacing_mm, grid.shape, grid.spacing_mm
+    )
+    tightened = replace(region, located=located, box=covered)
+    return replace(grown, box=box), replace(scores, region=tightened)
+
+
+def _organs_in(scores: ClassScores) -> BoolVolume:
+    """Mark the organs in the located part, without pieces that will be taken back."""
+    region = scores.region
+    labels = best_class(scores.logits)
+    specks, _ = find_specks(labels, region.spacing_mm, region.scan)
+    organs: BoolVolume = ((labels > 0) & ~specks)[region.inside.slices]
+    return organs
