@@ -12,7 +12,7 @@ from app.cascade.confidence import confidence_map
 from app.cascade.locate import Abdomen, locate
 from app.cascade.memory import reset_process_peak, return_freed_memory
 from app.cascade.plausibility import judge, judge_agreement, judge_pieces
-from app.cascade.regrow import find_cuts, grow
+from app.cascade.regrow import Cut, find_cuts, grow
 from app.cascade.report import CaseReport
 from app.cascade.restore import restore, take_back_specks
 from app.cascade.segment import (
@@ -247,24 +247,48 @@ def _segment_abdomen(
     scores = blank_scores(region)
     segment(scan, abdomen, phase, scores)
     cuts = find_cuts(scores)
-    if cuts and cascade.second_look:
-        larger = grow(abdomen, scores, cuts)
-        region = region_of(larger, phase.config, seen=region)
-        if _fits(region, source, cascade, report):
-            logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
-            scores = enlarge(scores, region)
-            segment(scan, larger, phase, scores)
-            abdomen, scores = tighten(abdomen, larger, scores)
+    if cascade.second_look:
+        organs_cut = [cut for cut in cuts if not cut.is_tube]
+        looked = _look_beyond(cuts, scan, source, abdomen, scores, cascade, report)
+        if looked is None and len(organs_cut) < len(cuts):
+            # Where there is no memory for a tube's end, there may be for an organ's.
+            looked = _look_beyond(organs_cut, scan, source, abdomen, scores, cascade, report)
+        if looked is not None:
+            abdomen, scores = looked
             cuts = find_cuts(scores)
     rule_out_surroundings(scores)
     report.box = abdomen.box
     report.num_patches = scores.patches.num_run
     asked_for = _names_of(organs)
     # Once, though cut at several faces.
-    for organ in dict.fromkeys(cut.organ for cut in cuts if cut.organ in asked_for):
+    told = (cut.organ for cut in cuts if cut.organ in asked_for and not cut.is_tube)
+    for organ in dict.fromkeys(told):
         text = f"the {organ.replace('_', ' ')} may be cut off by the located box"
         report.flag("cut_by_box", text, organ)
     return scores
+
+
+def _look_beyond(
+    cuts: list[Cut],
+    scan: Volume,
+    source: Source,
+    abdomen: Abdomen,
+    scores: ClassScores,
+    cascade: Cascade,
+    report: CaseReport,
+) -> tuple[Abdomen, ClassScores] | None:
+    """Score what lies beyond cuts, too; None if there are none or memory does not suffice."""
+    if not cuts:
+        return None
+    phase = cascade.segment
+    larger = grow(abdomen, scores, cuts)
+    region = region_of(larger, phase.config, seen=scores.region)
+    if not _fits(region, source, cascade, report):
+        return None
+    logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
+    scores = enlarge(scores, region)
+    segment(scan, larger, phase, scores)
+    return tighten(abdomen, larger, scores)
 
 
 def _check(

@@ -15,6 +15,13 @@ from app.labels import CLASS_NAMES, ORGANS, TUBES
 GROWTH_MM = 40.0
 """How far beyond a cut the second look reaches."""
 
+TUBE_GROWTH_MM = 144.0
+"""How far along a vessel or the esophagus: a patch of 192 mm less its overlap, so that the
+whole upper chest costs one patch."""
+
+LEAST_BEYOND_MM = 20.0
+"""Less of a tube is not worth a patch."""
+
 ASIDE_MM = 8.0
 """How far it reaches sideways."""
 
@@ -24,6 +31,7 @@ LEAST_CUT_MM2 = 50.0
 # Of an organ that is cut little may have been seen, however small its largest piece is.
 _FURTHER_PIECES = {value: replace(rule, main_mm3=0.0) for value, rule in PIECE_RULES.items()}
 _SOLID = [organ.value for organ in ORGANS if organ.name not in TUBES]
+_TUBES = [organ.value for organ in ORGANS if organ.name in TUBES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,13 +55,19 @@ class Cut:
     organ: str
     where: BoolVolume
 
+    @property
+    def is_tube(self) -> bool:
+        """Tell whether it is looked after alone: that a tube is cut is nothing to warn of."""
+        return self.organ in TUBES
+
 
 def find_cuts(scores: ClassScores) -> list[Cut]:
     """Find where organs reach the end of what phase two looked at.
 
     It looks farther than phase one saw an organ, so an organ that ends there is one
     that phase one saw only in part. Vessels and esophagus leave the abdomen by nature
-    and do not count, nor do ends where the scan itself ends.
+    and count where they go on towards the head alone: phase one knows the esophagus no
+    farther than the aorta. Ends where the scan itself ends do not count.
 
     Parameters
     ----------
@@ -75,9 +89,15 @@ def find_cuts(scores: ClassScores) -> list[Cut]:
             (True, beyond == region.grid_shape[axis]),
         ):
             ends = _ends(seen, axis, at_stop=at_stop, is_scan_end=is_scan_end)
-            cut = _cut_at(ends, labels, region.spacing_mm, axis, at_stop=at_stop)
+            cut = _cut_at(ends, labels, _SOLID, region.spacing_mm, axis, at_stop=at_stop)
             if cut is not None:
                 cuts.append(cut)
+    above_mm = (region.grid_shape[0] - region.located.stop[0]) * region.spacing_mm[0]
+    if above_mm >= LEAST_BEYOND_MM:
+        ends = _ends(seen, 0, at_stop=True, is_scan_end=False)
+        cut = _cut_at(ends, labels, _TUBES, region.spacing_mm, 0, at_stop=True)
+        if cut is not None:
+            cuts.append(cut)
     return cuts
 
 
@@ -105,7 +125,7 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
     for cut in cuts:
         at_cut = np.zeros_like(gained)
         at_cut[tuple(to[at] for to, at in zip(places, np.nonzero(cut.where), strict=True))] = True
-        gained |= _spread(at_cut, abdomen.spacing_mm, cut.axis, at_stop=cut.at_stop)
+        gained |= _spread(at_cut, abdomen.spacing_mm, cut)
     room = box_on_grid(
         bounding_box(gained, abdomen.spacing_mm),
         gained.shape,
@@ -136,12 +156,18 @@ def _labels_believed(scores: ClassScores) -> LabelVolume:
 
 
 def _cut_at(
-    ends: BoolVolume, labels: LabelVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool
+    ends: BoolVolume,
+    labels: LabelVolume,
+    values: list[int],
+    spacing_mm: SpacingZYX,
+    axis: int,
+    *,
+    at_stop: bool,
 ) -> Cut | None:
-    """Look for organs among the voxels at an end."""
+    """Look for some of the organs among the voxels at an end."""
     counts = np.bincount(labels[ends], minlength=len(CLASS_NAMES))
     voxel_mm2 = float(np.prod(spacing_mm)) / spacing_mm[axis]
-    cut = [value for value in _SOLID if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
+    cut = [value for value in values if counts[value] * voxel_mm2 >= LEAST_CUT_MM2]
     if not cut:
         return None
     largest = max(cut, key=lambda value: int(counts[value]))
@@ -149,14 +175,16 @@ def _cut_at(
     return Cut(axis=axis, at_stop=at_stop, organ=CLASS_NAMES[largest], where=where)
 
 
-def _spread(marked: BoolVolume, spacing_mm: SpacingZYX, axis: int, *, at_stop: bool) -> BoolVolume:
-    """Spread far in one direction and a bit sideways."""
+def _spread(marked: BoolVolume, spacing_mm: SpacingZYX, cut: Cut) -> BoolVolume:
+    """Spread far in the direction of a cut and a bit sideways."""
+    axis, growth_mm = cut.axis, TUBE_GROWTH_MM if cut.is_tube else GROWTH_MM
     z, y, x = (0.0 if across == axis else ASIDE_MM for across in range(3))
     aside = spread(marked, (z, y, x), spacing_mm).view(np.uint8)
-    # A filter moved by half its size looks to one side alone.
-    half = round(GROWTH_MM / spacing_mm[axis] / 2)
-    origin = half if at_stop else -half
-    one_sided: BoolVolume = ndimage.maximum_filter1d(aside, 2 * half + 1, axis, origin=origin).view(
-        bool
-    )
+    # A filter moved by half its size looks to one side alone; mirrored at the scan's end, it
+    # would look to the other as well.
+    half = round(growth_mm / spacing_mm[axis] / 2)
+    origin = half if cut.at_stop else -half
+    one_sided: BoolVolume = ndimage.maximum_filter1d(
+        aside, 2 * half + 1, axis, mode="constant", origin=origin
+    ).view(bool)
     return one_sided

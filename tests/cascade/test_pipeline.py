@@ -268,6 +268,41 @@ def test_an_organ_cut_at_several_faces_is_told_of_once(tmp_path, cut_organ, monk
     assert [flag.code for flag in report.flags].count("cut_by_box") == 1
 
 
+def as_tubes(scores):
+    return [dataclasses.replace(cut, organ="aorta") for cut in find_cuts(scores)]
+
+
+def test_a_tube_that_goes_on_is_looked_after_and_not_told_of(tmp_path, cut_organ, monkeypatch):
+    hu, blinkered = cut_organ
+    monkeypatch.setattr("app.cascade.pipeline.find_cuts", as_tubes)
+    scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    assert segment_scan(scan_path, label_path, blinkered).warnings == []
+    found = sitk.GetArrayFromImage(sitk.ReadImage(label_path))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    report = segment_scan(scan_path, label_path, hurried(blinkered))
+    assert "cut_by_box" not in [flag.code for flag in report.flags]
+
+
+def test_organs_are_looked_after_where_memory_does_not_suffice_for_tubes(
+    tmp_path, cut_organ, monkeypatch
+):
+    hu, blinkered = cut_organ
+    tried = []
+
+    def fits_once_tubes_are_left_out(region, *_):
+        tried.append(region)
+        return len(tried) > 1
+
+    monkeypatch.setattr("app.cascade.pipeline._fits", fits_once_tubes_are_left_out)
+    monkeypatch.setattr(
+        "app.cascade.pipeline.find_cuts", lambda scores: [*find_cuts(scores), *as_tubes(scores)]
+    )
+    segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blinkered)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    assert len(tried) == 2
+
+
 class HalfBlind(Watched):
     """Sees no organ in the further half of a patch."""
 

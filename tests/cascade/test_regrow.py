@@ -90,9 +90,25 @@ def test_an_organ_is_cut_where_no_patch_was_run_inside_the_box():
     assert np.array_equal(towards_y.where, expected)
 
 
-@pytest.mark.parametrize("value", [5, 6, 10])
-def test_tubes_leave_the_abdomen_by_nature(value):
-    assert find_cuts(scores_with(value, np.s_[:, 5:40, 5:50])) == []
+@pytest.mark.parametrize(
+    ("value", "name"), [(5, "aorta"), (6, "inferior_vena_cava"), (10, "esophagus")]
+)
+def test_tubes_are_looked_after_towards_the_head_alone(value, name):
+    (cut,) = find_cuts(scores_with(value, np.s_[:, 0:48, 5:56]))
+    assert (cut.axis, cut.at_stop, cut.organ, cut.is_tube) == (0, True, name, True)
+    # Not where the scan goes on for less than 20 mm.
+    near_end = Box(start=(101, 40, 0), stop=(141, 88, 56))
+    assert find_cuts(scores_with(value, np.s_[:, 0:48, 5:56], near_end, near_end)) == []
+
+
+def test_a_tube_is_looked_after_farther_than_an_organ():
+    low = Box(start=(0, 40, 0), stop=(40, 88, 56))
+    scores = scores_with(10, np.s_[:, 16:24, 24:32], low, low)
+    found = abdomen(Box(start=(0, 30, 0), stop=(16, 66, 84)))
+    grown = grow(found, scores, find_cuts(scores))
+    # From 80 mm, in coarse slice 19, 144 mm up: 36 slices.
+    assert np.flatnonzero(grown.foreground.any(axis=(1, 2))).tolist() == list(range(19, 56))
+    assert grown.box == Box(start=(0, 30, 0), stop=(45, 66, 84))
 
 
 def test_room_is_gained_beyond_the_cut_alone():
