@@ -1,6 +1,7 @@
 """Train one phase, on scans synthesized from a bank of bodies or on scans of your own.
 
-With --bank, patches are synthesized from the bodies that `python -m app bank` has built.
+With --bank, patches are synthesized from the bodies that `python -m app bank` has built; with
+--real as well, some are taken from real scans, which lie as those of --data do.
 With --data, DIR lies as the FLARE challenge's data does: imagesTr/X_0000.nii.gz and
 labelsTr/X.nii.gz; docs/TRAINING.md tells the rest. A run that was killed goes on when
 it is started again with the same words.
@@ -24,6 +25,7 @@ from app.errors import UsageError
 
 if TYPE_CHECKING:
     from app.config import PhaseConfig
+    from app.data.case_list import CaseList
     from app.training.config import TrainingConfig
     from app.training.processes import Process
 
@@ -98,19 +100,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the anatomies' manifest.json; every ninth patient is then left out",
     )
-    data = parser.add_argument_group("with --data")
-    data.add_argument(
+    bank.add_argument(
+        "--real",
+        type=Path,
+        metavar="DIR",
+        help="scans and label maps, laid out as for --data, for a share of the patches "
+        "(real_share of --config)",
+    )
+    labeled = parser.add_argument_group("with --data or --real")
+    labeled.add_argument(
         "--pseudo-labels",
         type=Path,
         metavar="DIR",
         help="label maps X.nii.gz of all organs, for scans and organs without one in labelsTr",
     )
-    data.add_argument(
+    labeled.add_argument(
         "--labeled-organs",
         type=lambda text: tuple(text.split(",")),
         metavar="NAME[,NAME...]",
         help="organs labeled in labelsTr, where not all 13 were (default: as dataset.json says)",
     )
+    data = parser.add_argument_group("with --data")
     data.add_argument("--fold", type=int, default=0, help="part to hold out (default: 0)")
     data.add_argument(
         "--folds", type=int, default=5, help="number of parts; 1 holds nothing out (default: 5)"
@@ -126,6 +136,10 @@ def run(arguments: argparse.Namespace) -> int:
     _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)
+    elif arguments.real is not None:
+        raise UsageError(
+            f"--real {arguments.real}: only with --bank; lay those scans into the folder of --data"
+        )
     else:
         _train_on_data(arguments)
     return 0
@@ -139,16 +153,30 @@ def _let_training_speak() -> None:
 def _train_on_bank(arguments: argparse.Namespace) -> None:
     from app.training.config import RECIPES
     from app.training.machine import keep_freed_memory
+    from app.training.own_cases import OwnData, settle_mixture
     from app.training.run import train
 
     keep_freed_memory()
     phase, config = settings(arguments, RECIPES[arguments.phase])
+    data = None
+    if arguments.real is not None:
+        data = OwnData(
+            folder=arguments.real,
+            pseudo_labels=arguments.pseudo_labels,
+            labeled_organs=arguments.labeled_organs,
+            num_folds=1,
+            flag="--real",
+        )
+    real = settle_mixture(data, phase, arguments.output)
+    if real is not None:
+        _tell(real)
     train(
         phase,
         config,
         bank=arguments.bank,
         output=arguments.output,
         manifest=arguments.hold_out,
+        real=real,
         start_from=arguments.start_from,
         workers=arguments.workers,
     )
@@ -172,15 +200,7 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         num_folds=arguments.folds,
     )
     cases = settle_cases(data, phase, arguments.output)
-    print(
-        f"{len(cases.train)} cases to train on, {len(cases.held_out)} held out, "
-        f"{len(cases.refused)} files refused"
-    )
-    for refusal in cases.refused:
-        print(f"refused {refusal.path}: {refusal.reason}")
-    for case in (*cases.train, *cases.held_out):
-        for note in case.notes:
-            print(f"note on {case.scan_path}: {note}")
+    _tell(cases)
     run_on_devices(
         _train_in_process,
         arguments.devices,
@@ -192,6 +212,19 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         start_from=arguments.start_from,
         workers=arguments.workers,
     )
+
+
+def _tell(cases: "CaseList") -> None:
+    """Print which scans are used, which are not, and what the reader noticed."""
+    print(
+        f"{len(cases.train)} cases to train on, {len(cases.held_out)} held out, "
+        f"{len(cases.refused)} files refused"
+    )
+    for refusal in cases.refused:
+        print(f"refused {refusal.path}: {refusal.reason}")
+    for case in (*cases.train, *cases.held_out):
+        for note in case.notes:
+            print(f"note on {case.scan_path}: {note}")
 
 
 def _train_in_process(*, process: "Process", verbose: bool, **arguments: Any) -> None:

@@ -98,6 +98,7 @@ def find_cases(
     *,
     pseudo_labels: Path | None = None,
     labeled_organs: Sequence[str] | None = None,
+    flag: str = "--data",
 ) -> tuple[list[Case], list[Refusal]]:
     """Pair the scans of a folder with their label maps and check every pair.
 
@@ -111,6 +112,8 @@ def find_cases(
     labeled_organs : sequence of str, optional
         Organs labeled in every label map of ``labelsTr``, in place of what ``dataset.json``
         says.
+    flag : str
+        What the user named the folder with.
 
     Returns
     -------
@@ -127,10 +130,9 @@ def find_cases(
         If the folder does not lie as expected, or a listed organ does not exist.
     """
     scans = {
-        name.removesuffix("_0000"): path
-        for name, path in images_in(data / IMAGES, "--data").items()
+        name.removesuffix("_0000"): path for name, path in images_in(data / IMAGES, flag).items()
     }
-    labels = images_in(data / LABELS, "--data") if (data / LABELS).is_dir() else {}
+    labels = images_in(data / LABELS, flag) if (data / LABELS).is_dir() else {}
     pseudo = images_in(pseudo_labels, "--pseudo-labels") if pseudo_labels is not None else {}
     listed = _listed_organs(data / DATASET_NAME, labeled_organs)
     either = pseudo | labels

@@ -51,6 +51,8 @@ class TrainingConfig:
         With scans from disk: patches that phase two takes from a scan it has read.
     validate_every : int
         With scans from disk: steps between validations on what is held out; 0 for none.
+    real_share : float
+        With a bank and real scans: share of the patches that are of those, above 0, below 1.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class TrainingConfig:
     seed: int = 0
     patches_per_scan: int = 1
     validate_every: int = 0
+    real_share: float = 0.1
 
     def __post_init__(self) -> None:
         """Check that the numbers make sense together."""
@@ -82,6 +85,8 @@ class TrainingConfig:
             raise UsageError("steps, batch, patches per scan and patch sizes must be at least 1")
         if self.dice_smoothing <= 0:
             raise UsageError("the Dice's smoothing must be above 0: it keeps 0 / 0 from the loss")
+        if not 0 < self.real_share < 1:
+            raise UsageError(f"real_share {self.real_share} must be above 0 and below 1")
         if self.batch_size % self.patches_per_scan:
             raise UsageError(
                 f"a batch of {self.batch_size} patches cannot be drawn "

@@ -38,6 +38,8 @@ class OwnData:
         Organs labeled in every case.
     fold, num_folds : int
         Which part is held out of how many.
+    flag : str
+        What the user named the folder with.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class OwnData:
     labeled_organs: tuple[str, ...] | None = None
     fold: int = 0
     num_folds: int = 5
+    flag: str = "--data"
 
 
 def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
@@ -74,7 +77,10 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
         _check_asked(written, asked)
         return read_cases(written)
     cases, refused = find_cases(
-        data.folder, pseudo_labels=data.pseudo_labels, labeled_organs=data.labeled_organs
+        data.folder,
+        pseudo_labels=data.pseudo_labels,
+        labeled_organs=data.labeled_organs,
+        flag=data.flag,
     )
     if phase.name == "locate":
         partial = [case for case in cases if not case.labeled.all()]
@@ -88,11 +94,37 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
     return found
 
 
+def settle_mixture(data: OwnData | None, phase: PhaseConfig, output: Path) -> CaseList | None:
+    """Find the scans that a run on a bank takes besides, if any.
+
+    Parameters
+    ----------
+    data, phase, output
+        As for :func:`settle_cases`; None stands for a run on the bank alone.
+
+    Returns
+    -------
+    CaseList or None
+
+    Raises
+    ------
+    UsageError
+        Also if the run was begun with scans and is to go on without, or the other way round.
+    """
+    had_scans = (output / CASES_NAME).exists()
+    if (output / STATE_NAME).exists() and had_scans != (data is not None):
+        raise UsageError(
+            f"{output}: this run was begun {'with' if had_scans else 'without'} --real; give the "
+            "same flags to go on with it, or choose another --output to begin anew"
+        )
+    return None if data is None else settle_cases(data, phase, output)
+
+
 def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
     """Name what decides about the cases of a run by its flags, as JSON holds it."""
     return {
         "--phase": phase.name,
-        "--data": str(data.folder.resolve()),
+        data.flag: str(data.folder.resolve()),
         "--pseudo-labels": str(data.pseudo_labels.resolve()) if data.pseudo_labels else None,
         "--labeled-organs": list(data.labeled_organs) if data.labeled_organs else None,
         "--fold": data.fold,

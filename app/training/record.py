@@ -17,11 +17,12 @@ from app.manifest import TRAINING_NAME
 from app.training.config import TrainingConfig
 
 LICENSE = "CC-BY-NC-4.0"
+_NONE_REAL = "No real scan was seen in training."
 PROVENANCE = (
     "Trained on CT scans synthesized from label maps alone: organ shapes of 250 patients "
     "predicted by the authors of the method for the FLARE 2024 validation and test scans, set "
     "into the tissues of two bodies of the TotalSegmentator dataset (Wasserthal et al. 2023, "
-    "CC BY 4.0). No real scan was seen in training. For research; never to be scored on the "
+    f"CC BY 4.0). {_NONE_REAL} For research; never to be scored on the "
     "FLARE 2024 validation or test sets as if unseen."
 )
 
@@ -29,6 +30,14 @@ PROVENANCE = (
 UNKNOWN = "unknown"
 
 _Record = dict[str, Any]
+
+
+def mixed_provenance(num_scans: int) -> str:
+    """Say where training data came from if real scans were among the synthetic ones."""
+    return PROVENANCE.replace(
+        _NONE_REAL,
+        f"Besides, {num_scans} real scans of a user's own were seen; see the list of cases.",
+    )
 
 
 def commit() -> str:
@@ -171,4 +180,6 @@ def _begin(
 
 def _joined(earlier: str, new: str, link: str) -> str:
     """Say what holds for the earlier weights, then what came to it."""
-    return earlier if new in earlier else f"{earlier}{link}{new}"
+    if new in earlier:
+        return earlier
+    return f"{earlier}{link}{new.removeprefix(earlier + link)}"

@@ -1,12 +1,17 @@
 """A whole training run: bodies in, weights and their record out."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from app.config import PhaseConfig
+from app.data.case_list import CaseList
+from app.data.cases import Case
+from app.data.dataset import training_dataset
+from app.data.mixture import MixedPatches
 from app.data.splits import split_anatomies
 from app.data.synthetic import SyntheticPatches
 from app.errors import UsageError
@@ -14,8 +19,9 @@ from app.models.build import build_network
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
 from app.training.objective import make_objective
+from app.training.own_cases import OWN_TERMS, PREPARED_NAME
 from app.training.processes import Process, this_device
-from app.training.record import write_record
+from app.training.record import LICENSE, PROVENANCE, mixed_provenance, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +57,35 @@ def training_bodies(bank: Path, manifest: Path | None) -> list[Path]:
     return bodies
 
 
+def _patches(
+    bodies: list[Path],
+    scans: Sequence[Case],
+    phase: PhaseConfig,
+    config: TrainingConfig,
+    step: int,
+    output: Path,
+) -> SyntheticPatches | MixedPatches:
+    """Give the stream of patches from a step on."""
+    synthetic = SyntheticPatches(
+        bodies,
+        phase,
+        patch_shape=config.patch_shape,
+        # A resumed run goes on with patches it has not seen yet.
+        seed=config.seed + 1_000_003 * step,
+    )
+    if not scans:
+        return synthetic
+    # One patch of a scan at a time: several would crowd out the synthetic ones of a batch.
+    dataset = training_dataset(
+        scans,
+        phase,
+        patch_shape=config.patch_shape,
+        patches_per_scan=1,
+        cache=output / PREPARED_NAME,
+    )
+    return MixedPatches(synthetic, dataset, share=config.real_share)
+
+
 def _one_thread(_: int) -> None:
     """Leave the processors to the network: making patches needs one."""
     torch.set_num_threads(1)
@@ -63,6 +98,7 @@ def train(
     bank: Path,
     output: Path,
     manifest: Path | None = None,
+    real: CaseList | None = None,
     start_from: Path | None = None,
     workers: int = 1,
 ) -> None:
@@ -80,6 +116,8 @@ def train(
         Folder for ``state.pt``, ``checkpoint.safetensors``, ``training.json`` and the curve.
     manifest : Path, optional
         The anatomies' manifest; with it, every ninth patient is held out.
+    real : CaseList, optional
+        Scans whose patches come among the synthetic ones, ``config.real_share`` of all.
     start_from : Path, optional
         ``state.pt`` or ``checkpoint.safetensors`` of an earlier stage to begin with.
     workers : int
@@ -93,7 +131,8 @@ def train(
         If ``start_from`` or the state in ``output`` belongs to another network.
     """
     bodies = training_bodies(bank, manifest)
-    logger.info("training %s on %d bodies", phase.name, len(bodies))
+    scans = real.train if real is not None else ()
+    logger.info("training %s on %d bodies, %d scans", phase.name, len(bodies), len(scans))
     torch.manual_seed(config.seed)
     network = build_network(phase)
     objective = make_objective(network, phase.widths, config)
@@ -107,17 +146,13 @@ def train(
         output,
         phase=phase,
         config=config,
-        cases=[body.stem for body in bodies],
+        cases=[*(body.stem for body in bodies), *(scan.name for scan in scans)],
+        provenance=mixed_provenance(len(scans)) if scans else PROVENANCE,
+        terms=f"{LICENSE}; {OWN_TERMS}" if scans else LICENSE,
         start_from=start_from,
         resumed_at=trainer.step if resumed else None,
     )
-    patches = SyntheticPatches(
-        bodies,
-        phase,
-        patch_shape=config.patch_shape,
-        # A resumed run goes on with patches it has not seen yet.
-        seed=config.seed + 1_000_003 * trainer.step,
-    )
+    patches = _patches(bodies, scans, phase, config, trainer.step, output)
     trainer.run(
         DataLoader(
             patches,

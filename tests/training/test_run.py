@@ -1,30 +1,12 @@
 import json
 
-import numpy as np
 import pytest
 
 from app.cli.main import main
 from app.config import LOCATE
 from app.errors import UsageError
-from app.synthesis.phantom import phantom_tissues
 from app.training.loop import Trainer
 from app.training.run import training_bodies
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bank")
-    for seed in (1, 2):
-        shape, spacing_mm = (60, 62, 64), (8.0, 6.0, 7.0)
-        np.savez_compressed(
-            folder / f"testing_000{seed}_0.npz",
-            tissues=phantom_tissues(shape=shape, spacing_mm=spacing_mm, seed=seed),
-            spacing_mm=np.array(spacing_mm),
-            organ_box=np.array([[15, 15, 15], [45, 45, 45]]),
-            name=f"testing_000{seed}",
-            template="none",
-        )
-    return folder
 
 
 def write_manifest(path, names):
