@@ -26,6 +26,7 @@ from app.cascade.locate import (
 from app.cascade.patches import UNSEEN_MARGIN, PatchScores
 from app.cascade.regrow import find_cuts, grow
 from app.cascade.segment import RULED_OUT, ClassScores, reach_out, region_of
+from app.cascade.tighten import tighten
 from app.export.to_ir import open_checkpoint
 from app.imaging.components import find_specks, main_region
 from app.imaging.crop import bounding_box, box_on_grid
@@ -160,9 +161,10 @@ def _segment(hu, geometry, abdomen, checkpoint):
     abdomen = reach_out(abdomen, region, config)
     scores = _look(sums, abdomen, region, checkpoint)
     if cuts := find_cuts(scores):
-        abdomen = grow(abdomen, scores, cuts)
-        region = region_of(abdomen, config, seen=region)
-        scores = _look(sums, abdomen, region, checkpoint)
+        larger = grow(abdomen, scores, cuts)
+        region = region_of(larger, config, seen=region)
+        abdomen, scores = tighten(abdomen, larger, _look(sums, larger, region, checkpoint))
+        region = scores.region
     beyond = np.ones(region.window.shape, bool)
     beyond[region.inside.slices] = False
     scores.steps[1:, beyond] = scores.steps[0, beyond] - RULED_OUT

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from app.cascade.locate import MARGIN_MM, Abdomen
-from app.cascade.restore import best_class
 from app.cascade.segment import ClassScores
 from app.imaging.components import find_specks
 from app.imaging.crop import bounding_box, box_on_grid
@@ -60,7 +59,6 @@ def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdome
 def _organs_in(scores: ClassScores) -> BoolVolume:
     """Mark the organs in the located part, without pieces that will be taken back."""
     region = scores.region
-    labels = best_class(scores.logits)
-    specks, _ = find_specks(labels, region.spacing_mm, region.scan)
-    organs: BoolVolume = ((labels > 0) & ~specks)[region.inside.slices]
+    specks, _ = find_specks(scores.labels, region.spacing_mm, region.scan)
+    organs: BoolVolume = ((scores.labels > 0) & ~specks)[region.inside.slices]
     return organs
