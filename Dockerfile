@@ -42,7 +42,7 @@ WORKDIR /build
 COPY app app
 COPY weights weights
 COPY predict.sh LICENSE /ship/
-RUN /opt/venv/bin/python -m app export --output /ship/weights
+RUN /opt/venv/bin/python -m app export --output /ship/weights --prepared
 # What else ships: the rooms that docs/ARCHITECTURE.md marks, and what is said about the weights.
 RUN mkdir -p /ship/app/cli \
     && cp app/*.py /ship/app/ \

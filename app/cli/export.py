@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--phase", choices=("locate", "segment"), help="convert one phase only (default: both)"
     )
+    parser.add_argument(
+        "--prepared",
+        action="store_true",
+        help="larger files that open faster: weights in float32 and the graph simplified, as the "
+        "engine would do at every start; for the container image",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = arguments.output or arguments.weights
     for phase in (arguments.phase,) if arguments.phase else ("locate", "segment"):
-        manifest = export_phase(arguments.weights / phase, output / phase)
+        manifest = export_phase(
+            arguments.weights / phase, output / phase, prepared=arguments.prepared
+        )
         print(
             f"{output / phase}: {manifest.parameters:,} parameters, logits differ by at most "
             f"{manifest.conversion['largest_logit_difference']:.1e}, "

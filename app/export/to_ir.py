@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 import torch
 from openvino import opset13 as opset
+from openvino._offline_transformations import apply_moc_transformations
 from openvino.tools.ovc import convert_model
 from safetensors.torch import load_file
 from torch import nn
@@ -95,7 +96,7 @@ def _store_halves(model: ov.Model) -> None:
                 target.replace_source_output(restored.output(0))
 
 
-def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
+def to_ir(network: nn.Module, config: PhaseConfig, *, halves: bool = True) -> ov.Model:
     """Convert a folded network to an IR over single patches.
 
     Parameters
@@ -104,6 +105,8 @@ def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
         (1, 1, Z, Y, X) to (1, C, Z, Y, X).
     config : PhaseConfig
         Size of the patch.
+    halves : bool
+        Whether to store weights as float16 where they fit.
 
     Returns
     -------
@@ -119,11 +122,27 @@ def to_ir(network: nn.Module, config: PhaseConfig) -> ov.Model:
         )
     model.inputs[0].get_tensor().set_names({INPUT_NAME})
     model.outputs[0].get_tensor().set_names({OUTPUT_NAME})
-    _store_halves(model)
+    if halves:
+        _store_halves(model)
     return model
 
 
-def export_phase(source: Path, output: Path) -> Manifest:
+def _simplify(path: Path) -> None:
+    """Do to a stored IR what the engine does to each network before it compiles it.
+
+    These are its simplifications for processors of any kind. Of a model that was not stored
+    and read again they would fold next to nothing.
+    """
+    model = ov.Core().read_model(path)
+    apply_moc_transformations(model, cf=True)
+    # Under another name, for what was read is still mapped.
+    simplified = path.with_stem(f"{path.stem}_simplified")
+    ov.save_model(model, simplified, compress_to_fp16=False)
+    simplified.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    simplified.replace(path)
+
+
+def export_phase(source: Path, output: Path, *, prepared: bool = False) -> Manifest:
     """Convert one phase and publish it if it equals its checkpoint.
 
     Parameters
@@ -132,6 +151,9 @@ def export_phase(source: Path, output: Path) -> Manifest:
         Folder with ``checkpoint.safetensors`` and ``training.json``.
     output : Path
         Folder for ``model.xml``, ``model.bin`` and ``manifest.json``; may be the same.
+    prepared : bool
+        Whether to do ahead what else is done at every start: weights in float32, about twice as
+        large, and the graph simplified.
 
     Returns
     -------
@@ -150,13 +172,16 @@ def export_phase(source: Path, output: Path) -> Manifest:
     output.mkdir(parents=True, exist_ok=True)
     draft = output / f".draft_{MODEL_NAME}"
     try:
-        ov.save_model(to_ir(folded, checkpoint.config), draft, compress_to_fp16=False)
+        model = to_ir(folded, checkpoint.config, halves=not prepared)
+        ov.save_model(model, draft, compress_to_fp16=False)
+        if prepared:
+            _simplify(draft)
         parity = check_parity(checkpoint.network, draft, checkpoint.config)
         draft.with_suffix(".bin").replace(output / MODEL_WEIGHTS_NAME)
         draft.replace(output / MODEL_NAME)
     finally:
-        draft.unlink(missing_ok=True)
-        draft.with_suffix(".bin").unlink(missing_ok=True)
+        for leftover in output.glob(f"{draft.stem}*"):
+            leftover.unlink()
     record = checkpoint.record
     manifest = Manifest(
         config=checkpoint.config,

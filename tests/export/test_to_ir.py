@@ -70,6 +70,26 @@ def test_weights_that_fit_float16_are_stored_in_it(exported):
     assert not list(folder.glob(".draft*"))
 
 
+def test_a_prepared_network_has_nothing_left_to_unpack_and_the_same_scores(exported, tmp_path):
+    folder, _, _ = exported
+    prepared = tmp_path / folder.name
+    export_phase(folder, prepared, prepared=True)
+    kinds = [
+        [node.get_type_name() for node in ov.Core().read_model(place / "model.xml").get_ops()]
+        for place in (folder, prepared)
+    ]
+    assert "Convert" in kinds[0]
+    assert "Convert" not in kinds[1]
+    assert len(kinds[1]) < len(kinds[0]) - kinds[0].count("Convert")
+    assert not list(prepared.glob(".draft*"))
+    networks = [
+        open_phase(place, folder.name, precision="f32").network for place in (folder, prepared)
+    ]
+    (patch, _) = parity.phantom_patches(CONFIGS[folder.name])
+    plain, same = (network.run(patch).copy() for network in networks)
+    np.testing.assert_allclose(same, plain, atol=1e-4)
+
+
 def test_a_changed_byte_is_refused(exported, tmp_path):
     folder, _, _ = exported
     copy = tmp_path / folder.name
