@@ -11,9 +11,9 @@ from app.cascade.patches import (
     STEPS_PER_LOGIT,
     PatchScores,
     StepVolume,
-    place_patches,
     score_volume,
 )
+from app.cascade.placement import place_patches
 from app.config import PhaseConfig
 from app.imaging.components import spread
 from app.imaging.crop import box_on_grid, widen

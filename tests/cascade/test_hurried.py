@@ -9,7 +9,7 @@ import numpy as np
 
 from app.cascade.bundle import HURRIED_COARSENING, hurried, read_manifest
 from app.cascade.locate import Abdomen
-from app.cascade.patches import patch_starts
+from app.cascade.placement import patch_starts
 from app.cascade.segment import region_of
 from app.imaging.geometry import Box, Geometry
 

@@ -11,8 +11,8 @@ from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU, source_of
 
 from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
-from app.cascade.patches import place_patches
 from app.cascade.pipeline import label_scan, segment_scan
+from app.cascade.placement import place_patches
 from app.cascade.plausibility import Flag
 from app.cascade.regrow import find_cuts
 from app.cascade.report import CaseReport

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.cascade.bundle import Cascade, open_cascade
 from app.cascade.locate import locate
-from app.cascade.patches import place_patches
 from app.cascade.pipeline import segment_scan
+from app.cascade.placement import place_patches
 from app.cascade.segment import _wanted, reach_out, region_of
 from app.imaging.io import read_scan
 
