@@ -18,8 +18,9 @@ FAR_AWAY = 6.0
 LEAST_SHARE = 0.85
 """Least share of an organ that its largest piece should hold."""
 
-LEAST_CONFIDENCE = 0.6
-"""Mean probability of an organ's own voxels below which the network was guessing."""
+LEAST_CONFIDENCE = 0.9
+"""Mean probability of an organ's own voxels below which it is often wrong, and hardly ever where it
+is right."""
 
 LEAST_LABELED = 0.6
 """Share of what phase one took for organs that phase two should label as one: 0.75 to 1.19 in 25
@@ -43,6 +44,9 @@ _LEADS = {
 
 _SAID_ALREADY = frozenset({"not_found", "cut_by_field_of_view"})
 """Codes whose flags have nothing to add to that."""
+
+_NOT_ODD = _SAID_ALREADY | {"low_confidence"}
+"""Codes that do not count for `MANY_ODD`: sound scans, too, have absent, cut, uncertain organs."""
 
 MM3_PER_ML = 1000
 
@@ -100,7 +104,8 @@ def judge(
                 Flag(
                     code="low_confidence",
                     organ=organ.name,
-                    text=f"mean probability {confidence[organ.name]:.2f}",
+                    text=f"mean probability {confidence[organ.name]:.3f}, usually at least "
+                    f"{LEAST_CONFIDENCE:.1f}",
                 )
             )
     of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
@@ -220,16 +225,13 @@ def _judge_proportions(placements: Mapping[str, OrganPlacement]) -> Iterator[Fla
 
 
 def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
-    """Doubt the whole scan where many of the organs found are odd, each in its own way.
-
-    Absent and cut organs do not count: sound scans have them, too.
-    """
-    odd = {flag.organ for flag in flags if flag.code not in _SAID_ALREADY}
+    """Doubt the whole scan where many of the organs found are odd, each in its own way."""
+    odd = {flag.organ for flag in flags if flag.code not in _NOT_ODD}
     if len(odd) >= MANY_ODD:
         yield Flag(
             code="many_odd_organs",
             organ=None,
-            text=f"{len(odd)} organs are odd in size, pieces, place or certainty; the scan may be "
+            text=f"{len(odd)} organs are odd in size, pieces or place; the scan may be "
             "mirrored or turned against its header, or unlike those the networks know",
         )
 

@@ -7,7 +7,7 @@ they come; a run that was ended goes on, and with --table alone an earlier run i
 
 A limit that is chosen on the scans it is tried on flatters itself, so it is also chosen on every
 second scan and tried on the others. With the record of a `predict` of the same scans (--record) it
-is told how many scans more would have `many_odd_organs`, which counts uncertain organs, too.
+is told how many would have `many_odd_organs` if that counted uncertain organs, which it does not.
 """
 
 import argparse
