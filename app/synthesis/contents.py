@@ -12,6 +12,7 @@ import numpy.typing as npt
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
 from app.synthesis.fields import smooth_noise
 from app.synthesis.interior import beside
+from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import Tissue
 
@@ -101,6 +102,7 @@ def refill_bowel(scene: Scene) -> None:
     scene.tissues[lumen] = contents[lumen]
 
 
+@within_peritoneum
 def distend_bowel(scene: Scene) -> None:
     """Blow colon and small bowel up into the fat around them, against the organs."""
     bowel = scene.where(_BOWEL)
@@ -114,6 +116,7 @@ def distend_bowel(scene: Scene) -> None:
     scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
 
 
+@within_peritoneum
 def add_loops(scene: Scene) -> None:
     """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
     node_mm = scene.rng.uniform(28.0, 110.0)
@@ -141,6 +144,7 @@ def _fill_evenly(scene: Scene, lumen: BoolVolume) -> LabelVolume:
     return contents
 
 
+@within_peritoneum
 def add_wide_colon(scene: Scene) -> None:
     """Lay one to three wide stretches of colon against organs.
 
@@ -173,6 +177,7 @@ def _haustral_folds(scene: Scene, depth_mm: FloatVolume, radius_mm: float) -> Bo
     return thin & (depth_mm < scene.rng.uniform(0.3, 0.7) * radius_mm)
 
 
+@within_peritoneum
 def pack_loops(scene: Scene) -> None:
     """Pack loops of small bowel against an organ: collapsed, feathery or full of fluid."""
     organ = scene.where((scene.rng.choice(BESIDE_BOWEL),))
@@ -222,6 +227,7 @@ def _draw_loops(rng: np.random.Generator) -> _Loops:
     )
 
 
+@within_peritoneum
 def coil_loops(scene: Scene) -> None:
     """Coil short loops of small bowel beside an organ, fat between them, as jejunum lies.
 
