@@ -1,7 +1,7 @@
 """Where bowel cannot lie: behind the organs at the back of the abdomen, and in the chest.
 
-All fat between organs is one tissue, but bowel lies in the peritoneal cavity alone. Gas around
-the aorta, behind the pancreas or behind a kidney is found in no patient.
+All fat between organs is one tissue, but bowel lies in the peritoneal cavity alone, and so does
+ascites. Gas around the aorta, behind the pancreas or behind a kidney is found in no patient.
 """
 
 from collections.abc import Callable

@@ -20,6 +20,7 @@ from app.synthesis.contents import (
     refill_stomach,
 )
 from app.synthesis.interior import beside
+from app.synthesis.peritoneum import fat_behind_peritoneum
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
@@ -83,13 +84,13 @@ def remove_organs(scene: Scene) -> list[int]:
 
 
 def add_ascites(scene: Scene) -> None:
-    """Fill part of the room between the organs with fluid, mostly before the wall, too.
+    """Fill part of the peritoneal cavity with fluid, mostly before the wall, too.
 
     Fluid under tension lifts liver and spleen off the abdominal wall and the diaphragm.
     Here they give way where they stand: what is left of a spleen is the crescent that
     ascites leaves of it.
     """
-    fat = scene.tissues == Tissue.MESENTERY
+    fat = (scene.tissues == Tissue.MESENTERY) & ~fat_behind_peritoneum(scene)
     scene.turn(fat & (scene.noise(70.0) > scene.rng.uniform(-1.5, 0.8)), Tissue.FLUID)
     if scene.rng.random() < _TENSE_SHARE:
         rim_mm = scene.rng.uniform(*_RIM_MM) * (1.0 + 0.5 * scene.noise(90.0))

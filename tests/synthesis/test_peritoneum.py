@@ -1,9 +1,9 @@
-"""Bowel lies before the organs at the back, never behind them, and never in the chest."""
+"""Bowel and ascites lie before the organs at the back, never behind them."""
 
 import numpy as np
 import pytest
 
-from app.synthesis import contents
+from app.synthesis import contents, variation
 from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
 from app.synthesis.phantom import phantom_tissues
 from app.synthesis.scene import Scene
@@ -18,12 +18,13 @@ AT_THE_BACK = (
     Tissue.AORTA,
     Tissue.INFERIOR_VENA_CAVA,
 )
-LAY_BOWEL = (
+INSIDE_PERITONEUM = (
     contents.distend_bowel,
     contents.add_loops,
     contents.pack_loops,
     contents.coil_loops,
     contents.add_wide_colon,
+    variation.add_ascites,
 )
 
 
@@ -73,8 +74,8 @@ def test_fat_above_liver_and_lung_is_marked(scene, tissue):
     assert np.argwhere(fat_in_chest(scene)).tolist() == [[z, 6, 7] for z in range(5, 9)]
 
 
-@pytest.mark.parametrize("lay", LAY_BOWEL, ids=lambda lay: lay.__name__)
-def test_no_bowel_is_laid_behind_kidneys_pancreas_and_great_vessels(lay):
+@pytest.mark.parametrize("lay", INSIDE_PERITONEUM, ids=lambda lay: lay.__name__)
+def test_neither_bowel_nor_ascites_lies_behind_kidneys_pancreas_and_great_vessels(lay):
     spacing_mm = (5.0, 3.5, 4.0)
     body = phantom_tissues(shape=(66, 84, 100), spacing_mm=spacing_mm, seed=5)
     held = np.isin(ORGAN_OF_TISSUE[body], AT_THE_BACK)
