@@ -55,7 +55,7 @@ def clone(tmp_path_factory, body):
     series = write_series(folder / "SERIES", hu, spacing_mm=spacing_mm)
     grid = sitk.ReadImage([str(path) for path in series])
     scans = ("inputs/a_0000", "SCANS/a_0000")
-    maps = ("outputs/a", "labels/a", "LABELS/a")
+    maps = ("outputs/a", "labels/a", "LABELS/a", "CORRECTED/a")
     for name, array in [*((name, hu) for name in scans), *((name, labels) for name in maps)]:
         image = sitk.GetImageFromArray(np.ascontiguousarray(array))
         image.CopyInformation(grid)
