@@ -83,7 +83,7 @@ def find_cases(source: Path, output: Path) -> list[Case]:
     if source.is_dir():
         try:
             found = [
-                (case_name(path), path, path.stat().st_size, "") for path in _scan_files(source)
+                (case_name(path), path, path.stat().st_size, "") for path in scan_files(source)
             ]
         except OSError as error:
             raise UsageError(f"--input {source}: cannot be read ({error.strerror})") from error
@@ -167,7 +167,14 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _scan_files(folder: Path) -> list[Path]:
+def scan_files(folder: Path) -> list[Path]:
+    """List the files of a folder that may hold a scan or a label map; hidden ones are left out.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
     return sorted(
         path
         for path in folder.iterdir()

@@ -17,15 +17,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.cli.cases import case_name, named_series, printable
+from app.cli.cases import case_name, named_series, printable, scan_files
 from app.cli.extras import check_format_names, listed_names
 from app.errors import CascadeError, InputError, OutputError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, peek
+from app.imaging.io import peek
+from app.outputs.made_by import MadeBy
 
 HELP = "write corrected label maps as DICOM SEG, or for 3D Slicer"
 
 FORMATS = ("dicom-seg", "seg.nrrd")
-MAKERS = ("corrected", "hand", "network")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--made-by",
-        choices=MAKERS,
+        choices=sorted(maker.value for maker in MadeBy),
         default="corrected",
         help="what the DICOM SEG says of each segment: SEMIAUTOMATIC for a result of the network "
         "that a person corrected, MANUAL for one drawn by hand, AUTOMATIC for one of the network "
@@ -72,7 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
         0 if all were written, 1 if some could not be.
     """
     from app.outputs.formats import convert_label_map
-    from app.outputs.made_by import MadeBy
 
     check_format_names(arguments.formats, FORMATS)
     paths = find_label_maps(arguments.labels)
@@ -121,11 +120,7 @@ def find_label_maps(source: Path) -> dict[str, Path]:
         If there is none, or two have one name.
     """
     if source.is_dir():
-        paths = [
-            path
-            for path in sorted(source.iterdir())
-            if path.name.lower().endswith(SCAN_SUFFIXES) and path.name[0] != "." and path.is_file()
-        ]
+        paths = scan_files(source)
     elif source.is_file():
         paths = [source]
     else:
