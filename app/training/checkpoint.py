@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from app.errors import WeightsError
+from app.manifest import CHECKPOINT_NAME
 from app.training.config import TrainingConfig
 from app.training.schedule import AveragedModel
 
@@ -95,12 +96,37 @@ def load_state(
         If the file belongs to another network or objective.
     """
     state = load_start(path, model=model, average=average)
+    load_training(path, state, objective=objective, optimizer=optimizer)
+    return int(state["step"])
+
+
+def load_training(
+    path: Path, state: dict[str, Any], *, objective: nn.Module, optimizer: Optimizer
+) -> None:
+    """Take from a state what training needs beside the network, in place.
+
+    Parameters
+    ----------
+    path : Path
+        Where the state was read from.
+    state : dict
+        From :func:`load_start`.
+    objective, optimizer
+        Filled in place; the optimizer's settings are those of the state.
+
+    Raises
+    ------
+    WeightsError
+        If the state belongs to another objective.
+    """
     try:
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a state of this kind of run ({error})") from error
-    return int(state["step"])
+        raise WeightsError(
+            f"{path}: not a state of this kind of run ({error}); "
+            f"{CHECKPOINT_NAME} beside it has the network's weights alone"
+        ) from error
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

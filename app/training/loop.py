@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from app.manifest import CHECKPOINT_NAME
-from app.training.checkpoint import load_start, load_state, load_weights, save_state, save_weights
+from app.training.checkpoint import (
+    load_start,
+    load_state,
+    load_training,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from app.training.config import TrainingConfig
 from app.training.curve import Curve
 from app.training.machine import computes_in_bfloat16
@@ -94,6 +101,10 @@ class Trainer:
     def start_from(self, weights: Path) -> None:
         """Begin a new stage with the weights of an earlier one.
 
+        A state brings the objective's own weights and the optimizer's moments as well. Without
+        those AdamW's first steps are as long for noise as for what matters, and a hundred
+        steps go into regaining what they cost.
+
         Parameters
         ----------
         weights : Path
@@ -103,7 +114,10 @@ class Trainer:
             load_weights(weights, self.model)
             load_weights(weights, self.average.module)
         else:
-            load_start(weights, model=self.model, average=self.average)
+            state = load_start(weights, model=self.model, average=self.average)
+            load_training(weights, state, objective=self.objective, optimizer=self.optimizer)
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = self.config.weight_decay
         logger.info("starting from the weights of %s", weights)
 
     def resume(self) -> bool:

@@ -158,7 +158,8 @@ class DeepSupervision(nn.Module):
 
     The decoder mixes no channels, so that the gradient reaches the deep stages
     through few paths. A linear classifier on each coarser skip teaches them
-    directly; it is thrown away after training.
+    directly; it is thrown away after training. It begins at zero, so that none of what
+    passes for a gradient before it has learnt anything reaches weights that are trained already.
 
     Parameters
     ----------
@@ -178,6 +179,8 @@ class DeepSupervision(nn.Module):
         self.loss = OverlapAndEntropy(smoothing)
         self.coarse_loss = OverlapAndEntropy()
         self.heads = nn.ModuleList(nn.Conv3d(width, num_classes, 1) for width in widths[1:])
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, model: nn.Module, images: Tensor, labels: Tensor, labeled: Tensor | None = None

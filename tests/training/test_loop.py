@@ -80,15 +80,41 @@ def test_a_run_leaves_state_weights_and_curve(tmp_path):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_new_stage_starts_from_the_weights_alone(tmp_path):
-    first = Trainer(network(), CONFIG, tmp_path / "first", objective=Objective())
-    first.run(bright_voxels())
+class Weighted(Objective):
+    """An objective with weights of its own, as deep supervision has."""
 
-    second = Trainer(network(), CONFIG, tmp_path / "second", objective=Objective())
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, *batch):
+        return super().forward(*batch) * self.scale**2
+
+
+def test_a_new_stage_starts_from_all_that_a_state_holds_but_steps_and_settings(tmp_path):
+    first = Trainer(network(), CONFIG, tmp_path / "first", objective=Weighted())
+    first.run(bright_voxels())
+    config = replace(CONFIG, weight_decay=0.5)
+
+    second = Trainer(network(), config, tmp_path / "second", objective=Weighted())
     second.start_from(tmp_path / "first" / STATE_NAME)
 
     assert second.step == 0
     assert torch.equal(next(second.model.parameters()), next(first.model.parameters()))
+    assert first.objective.scale != 1
+    assert torch.equal(second.objective.scale, first.objective.scale)
+    for mine, theirs in zip(second.model.parameters(), first.model.parameters(), strict=True):
+        moments = second.optimizer.state[mine], first.optimizer.state[theirs]
+        assert torch.equal(*[moment["exp_avg_sq"] for moment in moments])
+    assert {group["weight_decay"] for group in second.optimizer.param_groups} == {0.5}
+
+
+def test_the_state_of_another_objective_is_refused_and_the_way_out_told(tmp_path):
+    Trainer(network(), CONFIG, tmp_path, objective=Objective()).save()
+    other = Trainer(network(), CONFIG, tmp_path / "other", objective=Weighted())
+
+    with pytest.raises(WeightsError, match=r"(?s)state\.pt: .*checkpoint\.safetensors"):
+        other.start_from(tmp_path / STATE_NAME)
 
 
 def test_a_new_stage_starts_from_published_weights(tmp_path):

@@ -61,11 +61,14 @@ def test_deep_supervision_teaches_stages_that_the_logits_do_not_need():
     labels = torch.randint(0, 14, (2, 1, 32, 32, 48))
     network.decode = lambda skips: torch.zeros(2, 14, 32, 32, 48)
 
-    objective(network, images, labels).backward()
-
     deepest = network.encoder.stages[3][0].feed_forward.reduce.weight
-    assert deepest.grad.abs().sum() > 0
+    objective(network, images, labels).backward()
+    assert deepest.grad.abs().sum() == 0  # before the classifiers know anything, nor do they teach
     assert all(head.weight.grad.abs().sum() > 0 for head in objective.heads)
+
+    torch.optim.SGD(objective.parameters(), lr=0.1).step()
+    objective(network, images, labels).backward()
+    assert deepest.grad.abs().sum() > 0
 
 
 def test_only_the_segmenter_is_supervised_deeply():
