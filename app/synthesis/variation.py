@@ -19,8 +19,16 @@ from app.synthesis.contents import (
     refill_bowel,
     refill_stomach,
 )
+from app.synthesis.crura import lay_crura
 from app.synthesis.interior import beside
+from app.synthesis.jejunum import lay_jejunum
 from app.synthesis.peritoneum import fat_behind_peritoneum
+from app.synthesis.retroperitoneum import (
+    lay_mesenteric_vessels,
+    lay_renal_vessels,
+    lay_splenic_vessels,
+    scatter_nodes,
+)
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 
@@ -215,17 +223,23 @@ def add_limb(scene: Scene) -> None:
 
 
 VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
+    (lay_renal_vessels, 0.9),
+    (lay_splenic_vessels, 0.85),
+    (lay_mesenteric_vessels, 0.85),
+    (scatter_nodes, 0.5),
     (refill_bowel, 0.7),
     (distend_bowel, 0.5),
     (add_loops, 0.5),
     (pack_loops, 0.3),
     (coil_loops, 0.6),
+    (lay_jejunum, 0.4),
     (add_wide_colon, 0.55),
     (refill_stomach, 1.0),
     (add_strands, 0.6),
     (marble_muscles, 0.4),
     (add_ascites, 0.15),
     (add_effusion, 0.08),
+    (lay_crura, 0.9),
     (add_masses, 0.3),
     (add_lesions, 0.25),
     (calcify, 0.2),

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.synthesis import contents, variation
+from app.synthesis import contents, retroperitoneum, variation
+from app.synthesis.crura import lay_crura
 from app.synthesis.interior import beside
+from app.synthesis.jejunum import lay_jejunum
 from app.synthesis.phantom import phantom_tissues
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import ORGAN_OF_TISSUE, RADIODENSITY, Tissue
@@ -29,6 +31,12 @@ REPLACES = {
     contents.pack_loops: {Tissue.MESENTERY},
     contents.coil_loops: {*contents._BOWEL, Tissue.MESENTERY},
     contents.add_wide_colon: {*contents._BOWEL, Tissue.MESENTERY},
+    retroperitoneum.lay_renal_vessels: {Tissue.MESENTERY},
+    retroperitoneum.lay_splenic_vessels: {Tissue.MESENTERY},
+    retroperitoneum.lay_mesenteric_vessels: {Tissue.MESENTERY},
+    retroperitoneum.scatter_nodes: {Tissue.MESENTERY},
+    lay_crura: {Tissue.MESENTERY},
+    lay_jejunum: {*contents._BOWEL, Tissue.MESENTERY},
     variation.lobulate_pancreas: {Tissue.PANCREAS},
     variation.add_strands: {Tissue.MESENTERY},
     variation.marble_muscles: {Tissue.MUSCLE},
