@@ -25,7 +25,7 @@ MODEL_WEIGHTS_NAME = "model.bin"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 
 TRAINING_NAME = "training.json"
-"""Beside each checkpoint: config, license, provenance and training record."""
+"""Beside each checkpoint: config, license, provenance, training record and checksums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,36 @@ def sha256_of(path: Path) -> str:
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Give the SHA-256 of each named file of a folder, ready for ``Manifest.files``."""
     return {name: sha256_of(folder / name) for name in names}
+
+
+def check_recorded(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse weights that the training record beside them does not speak of.
+
+    Parameters
+    ----------
+    path : Path
+        A file of weights. Its name does not matter: the best weights of a run are used
+        under another than they were written under.
+    record : mapping
+        ``training.json``, whose ``files`` give the SHA-256 of what the run has written, by
+        name. One from before that was written down is no help, and refuses nothing.
+
+    Raises
+    ------
+    WeightsError
+        If none of them is the file's.
+    OSError
+        If the file cannot be read.
+    """
+    if "files" not in record:
+        return
+    found, files = sha256_of(path), record["files"]
+    if not isinstance(files, Mapping) or found not in files.values():
+        raise WeightsError(
+            f"{path}: SHA-256 {found} found, which {TRAINING_NAME} does not name; restore the file "
+            "or give the `train` command that made it once more; if it was changed on purpose, "
+            f'write that SHA-256 under "files" in {TRAINING_NAME}'
+        )
 
 
 def config_from_json(record: Mapping[str, Any]) -> PhaseConfig:

@@ -1,12 +1,14 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from app.config import LOCATE, SEGMENT
 from app.errors import WeightsError
-from app.manifest import Manifest, checksums, sha256_of
+from app.manifest import Manifest, check_recorded, checksums, sha256_of
 
+WEIGHTS = Path(__file__).parents[1] / "weights"
 MANIFEST = Manifest(
     config=SEGMENT,
     files={"model.xml": "00ff"},
@@ -58,3 +60,26 @@ def test_checksum_is_that_of_the_published_test_vector(tmp_path):
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "abc") == expected
     assert checksums(tmp_path, ["abc"]) == {"abc": expected}
+
+
+def test_weights_are_held_against_their_record_if_it_names_any(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"abc")
+    check_recorded(path, {})  # from before checksums were written down
+    check_recorded(path, {"files": {"best.safetensors": sha256_of(path)}})
+
+    for files in ({}, {path.name: "00ff"}, [sha256_of(path)]):
+        with pytest.raises(WeightsError, match=r"SHA-256 ba7816.*training\.json does not name"):
+            check_recorded(path, {"files": files})
+
+
+@pytest.mark.parametrize("phase", ["locate", "segment"])
+def test_the_shipped_checkpoints_are_those_of_their_records(phase):
+    record = json.loads((WEIGHTS / phase / "training.json").read_text())
+    path = WEIGHTS / phase / "checkpoint.safetensors"
+
+    assert record["files"] == checksums(path.parent, [path.name])
+    # Nor was the network in use converted from another.
+    assert Manifest.from_json((WEIGHTS / phase / "manifest.json").read_text()).files[path.name] == (
+        sha256_of(path)
+    )

@@ -55,6 +55,7 @@ from monai.transforms import (
     SpatialCrop,
     generate_spatial_bounding_box,
 )
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def open_phase(folder: Path) -> Phase:
         config = Manifest.from_json((folder / MANIFEST_NAME).read_text(encoding="utf-8")).config
         network = build_network(config).eval()
         network.load_state_dict(load_file(folder / CHECKPOINT_NAME))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{folder}: no checkpoint of this network ({error})") from error
     return Phase(config, network)
 

@@ -12,6 +12,7 @@ import torch
 from openvino import opset13 as opset
 from openvino._offline_transformations import apply_moc_transformations
 from openvino.tools.ovc import convert_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -26,6 +27,7 @@ from app.manifest import (
     MODEL_WEIGHTS_NAME,
     TRAINING_NAME,
     Manifest,
+    check_recorded,
     checksums,
     config_from_json,
 )
@@ -62,14 +64,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        If one of them is missing, damaged or of another network.
+        If one of them is missing, damaged or of another network, or the checkpoint is none
+        that the run of ``training.json`` has written.
     """
     try:
         record = json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8"))
         config = config_from_json(record["config"])
+        check_recorded(folder / CHECKPOINT_NAME, record)
         network = build_network(config)
         network.load_state_dict(load_file(folder / CHECKPOINT_NAME))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: no usable checkpoint ({error})") from error
     return Checkpoint(network=network.eval(), config=config, record=record)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from app.errors import WeightsError
 from app.manifest import CHECKPOINT_NAME
 from app.training.config import TrainingConfig
+from app.training.record import note_weights
 from app.training.schedule import AveragedModel
 
 
@@ -130,7 +132,11 @@ def load_training(
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a network's weights as float16 safetensors; whole or not at all."""
+    """Write a network's weights as float16 safetensors; whole or not at all.
+
+    Their SHA-256 goes into the record beside them. A kill between the two leaves the earlier
+    one there until the run that goes on saves again.
+    """
     tensors = {
         name: tensor.half().contiguous() if tensor.dtype.is_floating_point else tensor
         for name, tensor in model.state_dict().items()
@@ -139,6 +145,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     save_file(tensors, partial)
     partial.chmod(0o644)  # safetensors makes files that only their owner can read
     partial.replace(path)
+    note_weights(path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -151,5 +158,5 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """
     try:
         model.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{path}: no weights of this network ({error})") from error

@@ -13,7 +13,7 @@ import torch
 from app import __version__
 from app.config import PhaseConfig
 from app.imaging.io import atomic_path
-from app.manifest import TRAINING_NAME
+from app.manifest import TRAINING_NAME, sha256_of
 from app.training.config import TrainingConfig
 
 LICENSE = "CC-BY-NC-4.0"
@@ -128,6 +128,19 @@ def add_resume(
     now = commit()
     if changed or now != last:
         record["resumed"] = [*earlier, {"step": step, "commit": now, "settings": changed}]
+
+
+def note_weights(path: Path) -> None:
+    """Write the SHA-256 of weights into the record beside them, which ``export`` holds them to.
+
+    Does nothing without a record.
+    """
+    beside = path.with_name(TRAINING_NAME)
+    if not beside.exists():
+        return
+    record = _read(beside)
+    record["files"] = record.get("files", {}) | {path.name: sha256_of(path)}
+    write_json(record, beside)
 
 
 def write_json(record: Mapping[str, Any], path: Path) -> None:

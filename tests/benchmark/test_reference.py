@@ -8,8 +8,11 @@ from app.benchmark.cases import Scan
 from app.benchmark.compare import compare
 from app.benchmark.systems import local_installation, reference, weights_differ
 from app.cli.main import main
+from app.errors import WeightsError
 
 pytest.importorskip("torch")
+
+from app.benchmark.reference import open_phase  # noqa: E402  needs torch
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
@@ -64,6 +67,16 @@ def test_both_find_the_same_organs_in_the_same_places(result):
     for organ in ("liver", "spleen", "right_kidney", "left_kidney"):
         assert result.between[organ] > 0.75, organ
         assert result.their_truth[organ] > 0.6, organ
+
+
+def test_a_checkpoint_that_is_cut_short_is_named(tmp_path):
+    folder = tmp_path / "locate"
+    folder.mkdir()
+    for name, size in (("manifest.json", None), ("checkpoint.safetensors", 50)):
+        (folder / name).write_bytes((WEIGHTS / "locate" / name).read_bytes()[:size])
+
+    with pytest.raises(WeightsError, match="locate: no checkpoint of this network"):
+        open_phase(folder)
 
 
 def test_a_folder_without_a_scan_is_wrong_use(tmp_path):

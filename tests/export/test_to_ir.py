@@ -11,7 +11,8 @@ from app.cascade.bundle import open_phase, read_manifest
 from app.config import LOCATE, SEGMENT
 from app.errors import ParityError, WeightsError
 from app.export import parity, to_ir
-from app.export.to_ir import export_phase
+from app.export.to_ir import export_phase, open_checkpoint
+from app.manifest import sha256_of
 from app.models.build import build_network
 
 CONFIGS = {
@@ -144,6 +145,35 @@ def test_a_checkpoint_of_another_network_is_named(tmp_path):
 
     with pytest.raises(WeightsError, match="segment: no usable checkpoint"):
         export_phase(folder, folder)
+
+
+def test_a_checkpoint_that_its_record_does_not_speak_of_is_not_converted(tmp_path):
+    folder = tmp_path / "locate"
+    write_checkpoint(folder, CONFIGS["locate"])
+    path = folder / "checkpoint.safetensors"
+    record = json.loads((folder / "training.json").read_text())
+    # As a run leaves it whose best weights are used under the other name.
+    record["files"] = {"checkpoint.safetensors": "00ff", "best.safetensors": sha256_of(path)}
+    (folder / "training.json").write_text(json.dumps(record))
+    assert open_checkpoint(folder).record == record
+
+    changed = bytearray(path.read_bytes())
+    changed[-2] ^= 1  # of the last weight: a network like any other
+    path.write_bytes(changed)
+
+    with pytest.raises(WeightsError, match=r"checkpoint\.safetensors: SHA-256 .*restore the file"):
+        export_phase(folder, folder)
+
+
+@pytest.mark.parametrize("size", [0, 5, -50])
+def test_a_checkpoint_that_is_cut_short_is_named(tmp_path, size):
+    folder = tmp_path / "locate"
+    write_checkpoint(folder, CONFIGS["locate"])
+    path = folder / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+
+    with pytest.raises(WeightsError, match="locate: no usable checkpoint"):
+        open_checkpoint(folder)
 
 
 def test_halves_are_lossless():

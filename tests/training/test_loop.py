@@ -8,7 +8,7 @@ from torch import nn
 
 from app.errors import WeightsError
 from app.manifest import CHECKPOINT_NAME
-from app.training.checkpoint import load_weights
+from app.training.checkpoint import load_weights, save_weights
 from app.training.config import TrainingConfig
 from app.training.loop import CURVE_NAME, STATE_NAME, Trainer
 from app.training.objective import Objective
@@ -142,6 +142,16 @@ def test_the_state_of_another_network_is_refused(tmp_path):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match="nothing.safetensors"):
         load_weights(tmp_path / "nothing.safetensors", network())
+
+
+@pytest.mark.parametrize("size", [0, 5, -50])
+def test_weights_that_are_cut_short_are_named(tmp_path, size):
+    path = tmp_path / "cut.safetensors"
+    save_weights(path, network())
+    path.write_bytes(path.read_bytes()[:size])
+
+    with pytest.raises(WeightsError, match=r"cut\.safetensors: no weights of this network"):
+        load_weights(path, network())
 
 
 def test_fewer_steps_than_are_done_train_nothing_and_fail_not(tmp_path):

@@ -16,6 +16,7 @@ from app.config import LOCATE, SEGMENT
 from app.data.case_list import read_cases
 from app.errors import UsageError
 from app.export.to_ir import open_checkpoint
+from app.manifest import checksums
 from app.synthesis.phantom import make_phantom
 from app.training import record
 from app.training.loop import CURVE_NAME, STATE_NAME
@@ -94,6 +95,9 @@ def test_a_dry_run_on_ten_phantoms_leaves_all_that_a_run_should(phantoms, tmp_pa
     checkpoint = open_checkpoint(output)
     assert checkpoint.config.spacing_mm == (14, 12, 13)
     assert checkpoint.record["training"]["cases"] == [case.name for case in cases.train]
+    assert checkpoint.record["files"] == checksums(
+        output, ("checkpoint.safetensors", "best.safetensors")
+    )
 
 
 def test_a_killed_run_goes_on_where_it_was(phantoms, tmp_path, tiny):
@@ -235,6 +239,8 @@ def test_a_tuned_network_keeps_its_license_and_a_resumed_run_how_it_began(
     assert run == begun | {"resumed": resumed}
     assert written["training"]["resumed"] == resumed
     assert [stage["steps"] for stage in written["training"]["stages"]] == [1, 1]
+    # Of these weights, not of those begun with; each save has put its own there.
+    assert written["files"] == checksums(tuned, ["checkpoint.safetensors"])
 
 
 def test_a_run_does_not_go_on_with_other_cases(tmp_path):
