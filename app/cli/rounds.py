@@ -138,6 +138,7 @@ def _check_train_options(arguments: argparse.Namespace) -> None:
         if getattr(asked, name) != plain[name]:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} behind --: set by the rounds themselves; leave it out")
+    train.check_flags(asked)
     train.settings(asked, SCAN_RECIPES[asked.phase])
 
 

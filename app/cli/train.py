@@ -33,6 +33,10 @@ Settings = TypeVar("Settings", "PhaseConfig", "TrainingConfig")
 
 HELP = "train one phase on synthesized scans or on your own"
 
+# Flags of scans from disk, and what stands for one that was not given.
+_WITH_DATA = {"fold": 0, "folds": 5, "validate_every": None, "devices": 1}
+_WITH_SCANS = ("pseudo_labels", "labeled_organs")
+
 
 def _three_sizes(text: str) -> tuple[int, int, int]:
     parts = text.lower().split("x")
@@ -121,28 +125,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="organs labeled in labelsTr, where not all 13 were (default: as dataset.json says)",
     )
     data = parser.add_argument_group("with --data")
-    data.add_argument("--fold", type=int, default=0, help="part to hold out (default: 0)")
+    data.add_argument("--fold", type=int, help="part to hold out (default: %(default)s)")
     data.add_argument(
-        "--folds", type=int, default=5, help="number of parts; 1 holds nothing out (default: 5)"
+        "--folds", type=int, help="number of parts; 1 holds nothing out (default: %(default)s)"
     )
     data.add_argument("--validate-every", type=int, help="steps between validations")
     data.add_argument(
-        "--devices", type=int, default=1, help="processes, one for each GPU (default: 1)"
+        "--devices", type=int, help="processes, one for each GPU (default: %(default)s)"
     )
+    parser.set_defaults(**_WITH_DATA)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
+    check_flags(arguments)
     _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)
-    elif arguments.real is not None:
-        raise UsageError(
-            f"--real {arguments.real}: only with --bank; lay those scans into the folder of --data"
-        )
     else:
         _train_on_data(arguments)
     return 0
+
+
+def check_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags that would be ignored beside the others.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As described by :func:`add_arguments`.
+
+    Raises
+    ------
+    UsageError
+        Naming the flag and what it belongs to.
+    """
+    given = vars(arguments)
+    if arguments.bank is None:
+        wrong = {
+            "real": "--bank; lay those scans into the folder of --data",
+            "hold_out": "--bank; --fold and --folds hold scans out",
+        }
+    else:
+        wrong = dict.fromkeys(_WITH_DATA, "--data; leave it out")
+        if arguments.real is None:
+            wrong |= dict.fromkeys(_WITH_SCANS, "--data or --real; leave it out")
+    for name, belongs in wrong.items():
+        value = given[name]
+        if value != _WITH_DATA.get(name):
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise UsageError(f"--{name.replace('_', '-')} {shown}: only with {belongs}")
 
 
 def _let_training_speak() -> None:

@@ -98,6 +98,26 @@ def test_real_scans_beside_data_are_wrong_use(tmp_path, capsys):
     assert "only with --bank" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("source", "flag", "value", "told"),
+    [
+        ("--bank", "--pseudo-labels", "there", "only with --data or --real"),
+        ("--bank", "--labeled-organs", "liver,spleen", "only with --data or --real"),
+        ("--bank", "--fold", "1", "only with --data"),
+        ("--bank", "--folds", "1", "only with --data"),
+        ("--bank", "--validate-every", "5", "only with --data"),
+        ("--bank", "--devices", "2", "only with --data"),
+        ("--data", "--hold-out", "manifest.json", "only with --bank"),
+    ],
+)
+def test_what_would_be_ignored_is_wrong_use(tmp_path, capsys, source, flag, value, told):
+    words = ["--phase", "segment", source, tmp_path, "--output", tmp_path / "run", flag, value]
+
+    assert main(["train", *map(str, words)]) == 2
+    assert f"{flag} {value}: {told}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_that_leaves_one_kind_out_is_wrong_use(tmp_path, capsys, share):
     config = tmp_path / "share.toml"
