@@ -53,7 +53,7 @@ class Case:
     notes: tuple[str, ...] = ()
 
 
-def find_cases(source: Path, output: Path) -> list[Case]:
+def find_cases(source: Path, output: Path, *, flag: str = "--input") -> list[Case]:
     """List the scans to segment: image files by name, then DICOM series.
 
     Image files are looked for in the folder itself, DICOM series in the folders
@@ -68,6 +68,8 @@ def find_cases(source: Path, output: Path) -> list[Case]:
         A scan, or a folder of scans; hidden files and other types are left out.
     output : Path
         Folder for the label maps.
+    flag : str
+        What the user named the scans with.
 
     Returns
     -------
@@ -86,18 +88,18 @@ def find_cases(source: Path, output: Path) -> list[Case]:
                 (case_name(path), path, path.stat().st_size, "") for path in scan_files(source)
             ]
         except OSError as error:
-            raise UsageError(f"--input {source}: cannot be read ({error.strerror})") from error
+            raise UsageError(f"{flag} {source}: cannot be read ({error.strerror})") from error
         found += _series_below(source)
         _tell_passed_over(source, output)
         if not found:
             raise UsageError(
-                f"--input {source}: no scans found; expected DICOM files or files ending in "
+                f"{flag} {source}: no scans found; expected DICOM files or files ending in "
                 f"{', '.join(SCAN_SUFFIXES)}"
             )
     elif source.exists():
         found = [(case_name(source), source, source.stat().st_size, "")]
     else:
-        raise UsageError(f"--input {source}: no such file or folder")
+        raise UsageError(f"{flag} {source}: no such file or folder")
     scans = {path.resolve(): path for _, path, *_ in found}
     cases: dict[str, Case] = {}
     for name, path, num_bytes, series_uid in found:
@@ -299,6 +301,6 @@ def _reason_against(path: Path, *, is_top: bool) -> str | None:
     if is_scan and not is_top and not is_dicom(path):
         return (
             "image files are taken from the input folder itself, not from folders in it; move it "
-            "there, or give its folder as --input"
+            "there, or give its own folder as input"
         )
     return None

@@ -76,12 +76,14 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     Raises
     ------
     UsageError
-        If there is no pair.
+        If there is no pair, or both are one folder.
     """
     from app.cli.cases import case_name, find_cases
     from app.imaging.io import SCAN_SUFFIXES
 
-    cases = find_cases(scans, Path())
+    if scans.is_dir() and labels.is_dir() and labels.samefile(scans):
+        raise UsageError(f"--labels {labels}: the folder of the scans; keep label maps in another")
+    cases = find_cases(scans, labels, flag="--scans")
     if len(cases) == 1 and labels.is_file():
         return [(case_name(labels), cases[0].scan_path, labels)]
     if not labels.is_dir():

@@ -109,6 +109,34 @@ def test_statistics_name_a_label_map_that_does_not_fit_its_scan(scans, predict, 
     assert main(["statistics", "--scans", str(scans), "--labels", str(scans / "no")]) == 2
 
 
+def test_statistics_name_the_flag_of_the_scans(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for scans in (tmp_path / "empty", tmp_path / "nowhere"):
+        assert main(["statistics", "--scans", str(scans), "--labels", str(tmp_path)]) == 2
+        told = capsys.readouterr().err
+        assert f"--scans {scans}: no s" in told  # no scans found, no such file
+        assert "--input" not in told
+
+
+def test_statistics_are_measured_from_within_the_folder_of_the_scans(
+    scans, predict, tmp_path, monkeypatch, capsys
+):
+    predict(scans)
+    (tmp_path / "labels").rename(scans / "labels")
+    (scans / "a_0000.nii.gz").rename(scans / "a.nii.gz")
+    monkeypatch.chdir(scans)
+    capsys.readouterr()
+    # Nothing is written that could replace a scan, and label maps are no scans passed over.
+    assert main(["statistics", "--scans", ".", "--labels", "labels", "--output", "o.csv"]) == 0
+    assert rows_of(scans / "o.csv")
+    assert capsys.readouterr().err == ""
+
+
+def test_scans_that_are_their_own_label_maps_are_wrong_use(scans, capsys):
+    assert main(["statistics", "--scans", str(scans), "--labels", str(scans)]) == 2
+    assert "the folder of the scans" in capsys.readouterr().err
+
+
 def test_slicer_segmentation_holds_what_the_label_map_holds(scans, predict, tmp_path):
     assert predict(scans, "--formats", "nifti,seg.nrrd") == 0
     found = slicerio.read_segmentation(str(tmp_path / "labels" / "a.seg.nrrd"))
