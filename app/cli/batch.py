@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
+from app.cli.folders import hand_over, prepare_folder
 from app.cli.info import versions
 from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
@@ -34,7 +34,7 @@ from app.cli.record import (
     weights_used,
     write_record,
 )
-from app.errors import CascadeError, UnreadableScanError, UsageError, WeightsError
+from app.errors import CascadeError, UnreadableScanError, WeightsError
 from app.manifest import sha256_of
 
 if TYPE_CHECKING:
@@ -212,47 +212,6 @@ def _run_all(waiting: list[Case], cascade: Cascade, extras: Extras, keeper: _Kee
         progress.say(f"[{index + 1}/{len(waiting)}] {_summary(entry)}{left}")
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make sure that results can be written before any work is done.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist; then it belongs to the owner of the folder it
-        is made in.
-
-    Raises
-    ------
-    UsageError
-        If it is no folder, or cannot be made or written to.
-    """
-    try:
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-            hand_over(path)
-        probe = folder / f".partial-{os.getpid()}-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"--output {folder}: cannot be written to ({error.strerror}); "
-            "give a folder that user "
-            f"{_user_id()} may write to"
-        ) from error
-
-
-def hand_over(path: Path) -> None:
-    """Give a new file to the owner of its folder, if we are root and may do so."""
-    if _user_id() != 0:
-        return
-    owner = path.parent.stat()
-    try:
-        os.chown(path, owner.st_uid, owner.st_gid)
-    except OSError as error:
-        logger.warning("%s stays with root: %s", path, error)
-
-
 def run_case(case: Case, cascade: Cascade, extras: Extras) -> dict[str, Any]:
     """Segment one scan and turn whatever happens into an entry of the record.
 
@@ -367,7 +326,3 @@ def _summary(entry: dict[str, Any]) -> str:
         return f"{entry['name']}: FAILED: {entry['error']}"
     warned = "".join(f"; warning: {warning}" for warning in entry["warnings"])
     return f"{entry['name']}: {entry['total_seconds']:.1f} s, peak {entry['peak_mib']} MiB{warned}"
-
-
-def _user_id() -> int:
-    return os.getuid() if hasattr(os, "getuid") else -1

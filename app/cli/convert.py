@@ -19,7 +19,8 @@ from pathlib import Path
 
 from app.cli.cases import case_name, named_series, printable, scan_files
 from app.cli.extras import check_format_names, listed_names
-from app.errors import CascadeError, InputError, OutputError, UsageError
+from app.cli.folders import prepare_folder
+from app.errors import CascadeError, InputError, UsageError
 from app.imaging.io import peek
 from app.outputs.made_by import MadeBy
 
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     series: Mapping[str, Path] = {}
     if "dicom-seg" in arguments.formats:
         series = _find_series(arguments.dicom)
-    _make_folder(arguments.output)
+    prepare_folder(arguments.output)
     num_failed = 0
     for name, path in paths.items():
         try:
@@ -164,13 +165,6 @@ def _files_of(
             "name the label map as predict does, or give it alone with the folder of its series"
         )
     return tuple(dict.fromkeys(peek(place).slice_files))  # an enhanced file holds many slices
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--output {folder}: cannot be made ({error})") from error
 
 
 def _check_not_replaced(path: Path, stem: Path) -> None:

@@ -28,7 +28,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.errors import InputError, OutputError
+from app.cli.folders import prepare_folder
+from app.errors import InputError
 
 if TYPE_CHECKING:
     from app.evaluation.boxes import BoxScore
@@ -84,10 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from app.evaluation.score import evaluate, find_differences, write_scores
     from app.evaluation.summary import summarize, write_summary
 
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--output {arguments.output}: cannot be made ({error})") from error
+    prepare_folder(arguments.output)
     protocol = arguments.protocol
     try:
         located = read_boxes(arguments.predictions)

@@ -182,6 +182,15 @@ def test_wrong_use_is_told_before_anything_is_read(tmp_path, labels, series, con
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_that_is_a_file_is_told_with_a_remedy(tmp_path, labels, series, convert):
+    save(tmp_path / "labels" / "scan.nii.gz", labels, series)
+    (tmp_path / "out").touch()
+    code, told = convert()
+    assert code == 2
+    assert f"--output {tmp_path / 'out'}" in told
+    assert "give a folder that" in told
+
+
 def test_segmentation_that_is_read_is_not_written_over(tmp_path, labels, series, convert):
     path = slicer_file(tmp_path / "labels", labels, series)
     content = path.read_bytes()

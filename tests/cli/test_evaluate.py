@@ -217,4 +217,6 @@ def test_an_output_that_is_a_file_is_exit_code_2(folders, tmp_path, capsys):
         write_labels(folder / "a.nii.gz", labels())
     (tmp_path / "out").write_text("in the way")
     assert evaluate(folders, tmp_path / "out") == 2
-    assert "--output" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--output" in told
+    assert "give a folder that" in told

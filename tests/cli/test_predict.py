@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from app.cli.batch import hand_over
 from app.cli.cases import case_name, find_cases
+from app.cli.folders import hand_over
 from app.cli.main import main
 from app.errors import UsageError
 from app.manifest import sha256_of
@@ -199,7 +199,7 @@ def test_file_that_cannot_be_handed_over_is_no_error(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError("not allowed")
 
-    monkeypatch.setattr("app.cli.batch._user_id", lambda: 0)
+    monkeypatch.setattr("app.cli.folders._user_id", lambda: 0)
     monkeypatch.setattr("os.chown", refuse)
     (tmp_path / "file").touch()
     hand_over(tmp_path / "file")

@@ -1,0 +1,54 @@
+"""Folders that results go to: made, tried, and owned by whom they should be."""
+
+import logging
+import os
+from pathlib import Path
+
+from app.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make sure that results can be written before any work is done.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist; then it belongs to the owner of the folder it
+        is made in.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or cannot be made or written to.
+    """
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            hand_over(path)
+        probe = folder / f".partial-{os.getpid()}-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--output {folder}: cannot be written to ({error.strerror}); "
+            "give a folder that user "
+            f"{_user_id()} may write to"
+        ) from error
+
+
+def hand_over(path: Path) -> None:
+    """Give a new file to the owner of its folder, if we are root and may do so."""
+    if _user_id() != 0:
+        return
+    owner = path.parent.stat()
+    try:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        logger.warning("%s stays with root: %s", path, error)
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else -1
