@@ -83,21 +83,16 @@ def find_cuts(scores: ClassScores) -> list[Cut]:
     labels = _labels_believed(scores)
     cuts = []
     for axis in range(3):
-        before, beyond = region.located.start[axis], region.located.stop[axis]
-        for at_stop, is_scan_end in (
-            (False, before == 0),
-            (True, beyond == region.grid_shape[axis]),
-        ):
-            ends = _ends(seen, axis, at_stop=at_stop, is_scan_end=is_scan_end)
-            cut = _cut_at(ends, labels, _SOLID, region.spacing_mm, axis, at_stop=at_stop)
-            if cut is not None:
-                cuts.append(cut)
-    above_mm = (region.grid_shape[0] - region.located.stop[0]) * region.spacing_mm[0]
-    if above_mm >= LEAST_BEYOND_MM:
-        ends = _ends(seen, 0, at_stop=True, is_scan_end=False)
-        cut = _cut_at(ends, labels, _TUBES, region.spacing_mm, 0, at_stop=True)
-        if cut is not None:
-            cuts.append(cut)
+        before, behind = region.located.start[axis], region.located.stop[axis]
+        for at_stop, beyond in ((False, before), (True, region.grid_shape[axis] - behind)):
+            ends = _ends(seen, axis, at_stop=at_stop, is_scan_end=beyond == 0)
+            kinds = [_SOLID]
+            if axis == 0 and at_stop and beyond * region.spacing_mm[0] >= LEAST_BEYOND_MM:
+                kinds.append(_TUBES)
+            for values in kinds:
+                cut = _cut_at(ends, labels, values, region.spacing_mm, axis, at_stop=at_stop)
+                if cut is not None:
+                    cuts.append(cut)
     return cuts
 
 
