@@ -30,7 +30,9 @@ from app.synthesis.retroperitoneum import (
     scatter_nodes,
 )
 from app.synthesis.scene import Scene
+from app.synthesis.spine import add_spurs, mottle_marrow
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+from app.synthesis.vessels import add_liver_vessels, add_lung_vessels
 
 REMOVED_SHARE = {
     Tissue.GALLBLADDER: 0.10,
@@ -247,6 +249,10 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (dilate_renal_pelvis, 0.05),
     (add_limb, 0.12),
     (lobulate_pancreas, 0.35),
+    (add_liver_vessels, 0.85),
+    (add_lung_vessels, 0.7),
+    (mottle_marrow, 0.3),
+    (add_spurs, 0.3),
 )
 """What may be different, in the order it is laid down, and how often it is."""
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.synthesis import contents, retroperitoneum, variation
+from app.synthesis import contents, retroperitoneum, spine, variation, vessels
 from app.synthesis.crura import lay_crura
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
@@ -47,6 +47,10 @@ REPLACES = {
     variation.add_gallstones: {Tissue.GALLBLADDER},
     variation.dilate_renal_pelvis: KIDNEYS,
     variation.add_limb: {Tissue.AIR},
+    spine.mottle_marrow: {Tissue.TRABECULAR_BONE},
+    spine.add_spurs: {*spine._SPINE, Tissue.MESENTERY},
+    vessels.add_liver_vessels: {Tissue.LIVER, Tissue.LIVER_VESSEL},
+    vessels.add_lung_vessels: {Tissue.LUNG},
 }
 GAS_FILLED = {Tissue.COLON_WALL, Tissue.BOWEL_GAS}
 
@@ -306,6 +310,12 @@ def test_what_is_not_there_is_not_changed():
             change(scene)
         allowed = {
             Tissue.AIR: set(range(256)),
-            Tissue.LIVER: {Tissue.LIVER, Tissue.LESION, Tissue.CYST},
+            Tissue.LIVER: {
+                Tissue.LIVER,
+                Tissue.LESION,
+                Tissue.CYST,
+                Tissue.VEIN,
+                Tissue.LIVER_VESSEL,
+            },
         }
         assert set(np.unique(scene.tissues)) <= allowed[tissue]
