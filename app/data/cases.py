@@ -16,7 +16,7 @@ no label map, and for the organs that nobody looked for where there is one.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,16 +127,22 @@ def find_cases(
     Raises
     ------
     UsageError
-        If the folder does not lie as expected, or a listed organ does not exist.
+        If the folder does not lie as expected, a listed organ does not exist, or organs are
+        listed of no case, but not those of one that is here.
     """
-    scans = {
-        name.removesuffix("_0000"): path for name, path in images_in(data / IMAGES, flag).items()
-    }
+    scans: dict[str, Path] = {}
+    for stem, path in images_in(data / IMAGES, flag).items():
+        name = stem.removesuffix("_0000")
+        if name in scans:
+            raise UsageError(f"{scans[name]} and {path} are both of the scan {name}; keep one")
+        scans[name] = path
     labels = images_in(data / LABELS, flag) if (data / LABELS).is_dir() else {}
     pseudo = images_in(pseudo_labels, "--pseudo-labels") if pseudo_labels is not None else {}
-    listed = _listed_organs(data / DATASET_NAME, labeled_organs)
+    dataset = data / DATASET_NAME
+    listed = _listed_organs(dataset, labeled_organs)
     either = pseudo | labels
-    refused = [Refusal(path, "no scan of this name") for path in _without(either, scans)]
+    refused = _check_listed(dataset, listed, scans.keys() & labels.keys())
+    refused += [Refusal(path, "no scan of this name") for path in _without(either, scans)]
     refused += [Refusal(path, "no label map of this name") for path in _without(scans, either)]
     paired = [
         _pair(name, scans[name], labels, pseudo, listed)
@@ -215,7 +221,7 @@ def _without(some: Mapping[str, Path], others: Mapping[str, Path]) -> Iterator[P
 
 
 def _listed_organs(dataset: Path, everywhere: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
-    """Give the labeled organs by case; ``"default"`` stands for cases that are not listed."""
+    """Give the labeled organs by case as they are listed; ``"default"`` stands for all others."""
     listed: dict[str, Any] = {}
     if everywhere is not None:
         listed = {"default": everywhere}
@@ -225,13 +231,31 @@ def _listed_organs(dataset: Path, everywhere: Sequence[str] | None) -> dict[str,
         except (ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"{dataset}: labeled_organs must be an object ({error})") from error
     for case, names in listed.items():
-        unknown = sorted(set(names) - set(ALL_ORGANS))
+        are_names = isinstance(names, list | tuple)
+        unknown = [name for name in names if name not in ALL_ORGANS] if are_names else [names]
         if unknown or not names:
             raise UsageError(
-                f"labeled organs of {case}: {unknown or 'none'} found; known are "
-                f"{', '.join(ALL_ORGANS)}"
+                f"labeled organs of {case}: {unknown or 'none'} found, a list of some of "
+                f"{', '.join(ALL_ORGANS)} expected"
             )
-    return {"default": ALL_ORGANS} | {case: tuple(names) for case, names in listed.items()}
+    return {case: tuple(names) for case, names in listed.items()}
+
+
+def _check_listed(
+    dataset: Path, listed: Mapping[str, Sequence[str]], cases: Collection[str]
+) -> list[Refusal]:
+    """Find misspelled cases: an organ nobody looked for in them would be taught as background."""
+    absent = sorted(listed.keys() - set(cases) - {"default"})
+    others = sorted(set(cases) - listed.keys())
+    if not absent or not others:  # a list of more cases than are here harms none
+        return []
+    some, rest = ", ".join(absent[:3]), ", ".join(others[:3])
+    if "default" in listed:
+        return [Refusal(dataset, f'no scan of {some}, and "default" is taken for {rest}')]
+    raise UsageError(
+        f"{dataset}: lists the labeled organs of {some}, which is no labeled scan here, but not "
+        f'those of {rest}; correct the name (X of labelsTr/X.nii.gz), or list a "default"'
+    )
 
 
 def _pair(
@@ -244,7 +268,7 @@ def _pair(
     """Make a case of a scan and the label maps of its name, of which there is at least one."""
     if name not in labels:
         return Case(name=name, scan_path=scan, labels_path=pseudo[name])
-    organs = listed.get(name, listed["default"])
+    organs = listed.get(name, listed.get("default", ALL_ORGANS))
     return Case(
         name=name,
         scan_path=scan,

@@ -92,6 +92,45 @@ def test_labeled_organs_come_from_the_data_set_or_from_the_command(tmp_path):
     assert "right_kidney" in refusals(refused)["b.nii.gz"]
 
 
+def test_a_misspelled_case_does_not_pass_as_labeled_in_all_organs(tmp_path):
+    write_case(tmp_path, "Case_1", organs=(1,))
+    write_case(tmp_path, "scan_alone")
+    (tmp_path / "labelsTr" / "scan_alone.nii.gz").unlink()
+    dataset = tmp_path / "dataset.json"
+    dataset.write_text('{"labeled_organs": {"case_1": ["liver"]}}')
+    with pytest.raises(UsageError, match=r"dataset\.json: .*case_1.* not .*Case_1; correct"):
+        find_cases(tmp_path)
+
+    # Where the others are spoken of, it is told.
+    dataset.write_text('{"labeled_organs": {"case_1": ["spleen"], "default": ["liver"]}}')
+    (case,), refused = find_cases(tmp_path)
+    assert case.labeled_organs == ("liver",)
+    assert "no scan of case_1" in refusals(refused)["dataset.json"]
+
+    # A list of more cases than are here is none of it.
+    dataset.write_text('{"labeled_organs": {"Case_1": ["liver"], "Case_2": ["liver"]}}')
+    (case,), refused = find_cases(tmp_path)
+    assert case.labeled_organs == ("liver",)
+    assert list(refusals(refused)) == ["scan_alone_0000.nii.gz"]
+
+
+@pytest.mark.parametrize("organs", ["5", '"liver"', "[5]", "{}"])
+def test_labeled_organs_that_are_no_list_of_names_are_wrong_use(tmp_path, organs):
+    write_case(tmp_path, "a")
+    (tmp_path / "dataset.json").write_text(f'{{"labeled_organs": {{"a": {organs}}}}}')
+
+    with pytest.raises(UsageError, match="labeled organs of a: "):
+        find_cases(tmp_path)
+
+
+def test_two_scans_for_one_label_map_are_wrong_use(tmp_path):
+    scan, _ = write_case(tmp_path, "a")
+    write_image(tmp_path / "imagesTr" / "a.nii.gz", scan)
+
+    with pytest.raises(UsageError, match=r"a\.nii\.gz and .*a_0000\.nii\.gz are both of the scan"):
+        find_cases(tmp_path)
+
+
 def test_an_organ_that_does_not_exist_is_wrong_use(tmp_path):
     write_case(tmp_path, "a")
 
