@@ -112,10 +112,11 @@ def asked_for(path: Path) -> dict[str, Any]:
 def _as_json(case: Case) -> dict[str, Any]:
     return {
         "name": case.name,
-        "scan": str(case.scan_path),
-        "labels": str(case.labels_path),
+        # Absolute: a run may go on from another folder.
+        "scan": str(case.scan_path.absolute()),
+        "labels": str(case.labels_path.absolute()),
         "labeled_organs": list(case.labeled_organs),
-        "filler": str(case.filler_path) if case.filler_path is not None else None,
+        "filler": str(case.filler_path.absolute()) if case.filler_path is not None else None,
         "notes": list(case.notes),
     }
 

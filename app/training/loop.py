@@ -162,6 +162,8 @@ class Trainer:
         batch = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
+            # A state brings back that of the run's start.
+            group["weight_decay"] = self.config.weight_decay
         with torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16):
             loss = self.costs(*batch)
         self.optimizer.zero_grad(set_to_none=True)

@@ -73,7 +73,12 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
     """
     written = output / CASES_NAME
     asked = _asked(data, phase)
-    if written.exists() and (output / STATE_NAME).exists():
+    if (output / STATE_NAME).exists():
+        if not written.exists():
+            raise UsageError(
+                f"{output}: this run was begun with --bank; choose another --output, and take its "
+                "weights along with --start-from"
+            )
         _check_asked(written, asked)
         return read_cases(written)
     cases, refused = find_cases(
@@ -134,11 +139,11 @@ def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
 
 def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
     """Refuse to go on with a run on other cases than it was begun with."""
-    begun = asked_for(written)
+    begun = asked_for(written)  # empty if an earlier version wrote it
     different = [
-        f"{flag} {begun[flag]} then, {value} now"
-        for flag, value in asked.items()
-        if flag in begun and begun[flag] != value
+        f"{flag} {begun.get(flag)} then, {asked.get(flag)} now"
+        for flag in dict.fromkeys([*begun, *(asked if begun else ())])
+        if begun.get(flag) != asked.get(flag)
     ]
     if different:
         raise UsageError(

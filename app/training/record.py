@@ -12,6 +12,7 @@ import torch
 
 from app import __version__
 from app.config import PhaseConfig
+from app.errors import UsageError
 from app.imaging.io import atomic_path
 from app.manifest import TRAINING_NAME, sha256_of
 from app.training.config import TrainingConfig
@@ -60,6 +61,7 @@ def write_record(
     terms: str = LICENSE,
     start_from: Path | None = None,
     resumed_at: int | None = None,
+    hold_out: bool | None = None,
 ) -> None:
     """Write ``training.json`` beside a checkpoint, as a run starts.
 
@@ -85,6 +87,8 @@ def write_record(
         Weights that the stage began with; their record lies beside them.
     resumed_at : int, optional
         Step at which a run that was killed goes on.
+    hold_out : bool, optional
+        Whether patients of a bank are held out, for :func:`check_begun`.
     """
     path = output / TRAINING_NAME
     if resumed_at is not None and path.exists():
@@ -92,12 +96,45 @@ def write_record(
         record["training"]["cases"] = sorted({*record["training"]["cases"], *cases})
     else:
         record = _begin(phase, config, cases, provenance, terms, start_from)
+        if hold_out is not None:
+            record["training"]["hold_out"] = hold_out
         if resumed_at is not None:
             record["training"]["commit"] = UNKNOWN
     if resumed_at is not None:
         begun = record["training"]["stages"][-1]
         add_resume(record["training"], begun, config, resumed_at)
     write_json(record, path)
+
+
+def check_begun(output: Path, phase: PhaseConfig, *, hold_out: bool) -> None:
+    """Refuse to go on with a run on a bank otherwise than it was begun.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the run. Without a record there is nothing to hold against.
+    phase : PhaseConfig
+        What is to be trained.
+    hold_out : bool
+        Whether patients are to be held out; not checked in a record that does not say.
+
+    Raises
+    ------
+    UsageError
+        If the grid or the network is another, or patients that were held out would be
+        trained on.
+    """
+    path = output / TRAINING_NAME
+    if not path.exists():
+        return
+    record = _read(path)
+    if record["config"] != json.loads(json.dumps(asdict(phase))):
+        raise UsageError(f"{path}: begun with another grid or network; choose another --output")
+    if record["training"].get("hold_out", hold_out) and not hold_out:
+        raise UsageError(
+            f"{path}: begun with --hold-out; give it again, or choose another --output to train on "
+            "all patients"
+        )
 
 
 def add_resume(

@@ -17,11 +17,17 @@ from app.data.synthetic import SyntheticPatches
 from app.errors import UsageError
 from app.models.build import build_network
 from app.training.config import TrainingConfig
-from app.training.loop import Trainer
+from app.training.loop import STATE_NAME, Trainer
 from app.training.objective import make_objective
 from app.training.own_cases import OWN_TERMS, PREPARED_NAME
 from app.training.processes import Process, this_device
-from app.training.record import LICENSE, PROVENANCE, mixed_provenance, write_record
+from app.training.record import (
+    LICENSE,
+    PROVENANCE,
+    check_begun,
+    mixed_provenance,
+    write_record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +132,13 @@ def train(
     Raises
     ------
     UsageError
-        If the bank holds nothing to train on.
+        If the bank holds nothing to train on, or ``output`` a run that was begun otherwise.
     WeightsError
         If ``start_from`` or the state in ``output`` belongs to another network.
     """
     bodies = training_bodies(bank, manifest)
+    if (output / STATE_NAME).exists():
+        check_begun(output, phase, hold_out=manifest is not None)
     scans = real.train if real is not None else ()
     logger.info("training %s on %d bodies, %d scans", phase.name, len(bodies), len(scans))
     torch.manual_seed(config.seed)
@@ -151,6 +159,7 @@ def train(
         terms=f"{LICENSE}; {OWN_TERMS}" if scans else LICENSE,
         start_from=start_from,
         resumed_at=trainer.step if resumed else None,
+        hold_out=manifest is not None,
     )
     patches = _patches(bodies, scans, phase, config, trainer.step, output)
     trainer.run(

@@ -139,6 +139,17 @@ def test_the_state_of_another_network_is_refused(tmp_path):
         other.resume()
 
 
+def test_a_run_that_goes_on_has_the_weight_decay_it_is_given(tmp_path):
+    Trainer(network(), CONFIG, tmp_path, objective=Objective()).save()
+    other = replace(CONFIG, weight_decay=0.25)
+    resumed = Trainer(network(), other, tmp_path, objective=Objective())
+    assert resumed.resume()
+
+    resumed.train_step(*next(bright_voxels()))
+
+    assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.25}
+
+
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match="nothing.safetensors"):
         load_weights(tmp_path / "nothing.safetensors", network())

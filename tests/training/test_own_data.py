@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,11 @@ def test_a_run_does_not_go_on_with_another_grid(tmp_path, tiny, capsys):
 
 @pytest.mark.parametrize(
     ("text", "finding"),
-    [("[phase]\nspaceing_mm = [1, 2, 3]", "spaceing_mm"), ("[fase]", "phase"), ("x", "TOML")],
+    [
+        ("[phase]\nspaceing_mm = [1, 2, 3]", "spaceing_mm"),
+        ("[fase]", "phase"),
+        ("x", "TOML"),
+    ],
 )
 def test_a_faulty_settings_file_is_named(tmp_path, text, finding, capsys):
     path = tmp_path / "faulty.toml"
@@ -262,6 +267,36 @@ def test_a_run_does_not_go_on_with_other_cases(tmp_path):
         settle_cases(other, LOCATE, output)
     assert "--labeled-organs None then, ['liver'] now" in str(caught.value)
     assert "--folds" not in str(caught.value)
+
+
+def test_a_run_on_a_bank_does_not_go_on_with_scans_alone(tmp_path):
+    write_case(tmp_path, "a")
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / STATE_NAME).touch()
+    data = OwnData(folder=tmp_path, num_folds=1)
+    with pytest.raises(UsageError, match="begun with --bank"):
+        settle_cases(data, LOCATE, output)
+
+    # Nor does one that had scans among its synthetic patches.
+    (output / STATE_NAME).unlink()
+    settle_cases(replace(data, flag="--real"), LOCATE, output)
+    (output / STATE_NAME).touch()
+    with pytest.raises(UsageError, match=r"--real .* then, None now"):
+        settle_cases(data, LOCATE, output)
+
+
+def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
+    write_case(tmp_path / "data", "a")
+    monkeypatch.chdir(tmp_path)
+    begun = settle_cases(OwnData(folder=Path("data"), num_folds=1), LOCATE, Path("run"))
+    Path("run", STATE_NAME).touch()
+
+    monkeypatch.chdir(tmp_path / "data")
+    cases = settle_cases(OwnData(folder=Path(), num_folds=1), LOCATE, Path("../run"))
+
+    assert [case.name for case in cases.train] == [case.name for case in begun.train]
+    assert all(path.exists() for path in cases.train[0].paths)
 
 
 def test_a_list_of_cases_of_an_earlier_version_is_kept_to(tmp_path):

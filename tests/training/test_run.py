@@ -78,6 +78,26 @@ def test_a_run_has_its_record_before_its_first_step(bank, tmp_path, monkeypatch)
     assert record["training"]["cases"] == ["testing_0001_0", "testing_0002_0"]
 
 
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(bank, tmp_path, capsys):
+    output, manifest = tmp_path / "run", tmp_path / "manifest.json"
+    write_manifest(manifest, ["testing_0001", "testing_0002"])
+    words = ["train", "--phase", "locate", "--bank", str(bank), "--output", str(output)]
+    words += ["--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+    held_out = ["--hold-out", str(manifest)]
+    assert main([*words, *held_out, "--steps", "1"]) == 0
+    before = (output / "training.json").read_text()
+    capsys.readouterr()
+
+    for more, told in (
+        ([*held_out, "--spacing", "5x4x4"], "begun with another grid"),
+        ([], "begun with --hold-out"),
+    ):
+        assert main([*words, *more, "--steps", "2"]) == 2
+        assert told in capsys.readouterr().err
+    assert (output / "training.json").read_text() == before
+    assert main([*words, *held_out, "--steps", "2"]) == 0
+
+
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
 def test_a_patch_that_is_not_three_sizes_is_wrong_use(tmp_path, patch, capsys):
     with pytest.raises(SystemExit) as stop:
