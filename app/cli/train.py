@@ -37,6 +37,9 @@ HELP = "train one phase on synthesized scans or on your own"
 _WITH_DATA = {"fold": 0, "folds": 5, "validate_every": None, "devices": 1}
 _WITH_SCANS = ("pseudo_labels", "labeled_organs")
 
+# Fields of PhaseConfig that code decides, not a file of settings.
+_FIXED = {"name", "class_names", "patch_divisor", "preprocessing_version"}
+
 
 def _three_sizes(text: str) -> tuple[int, int, int]:
     parts = text.lower().split("x")
@@ -139,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
     check_flags(arguments)
+    _check_start(arguments)
     _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)
@@ -148,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_flags(arguments: argparse.Namespace) -> None:
-    """Refuse flags that would be ignored beside the others.
+    """Refuse flags that would be ignored beside the others, and numbers that make no sense.
 
     Parameters
     ----------
@@ -158,7 +162,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
     Raises
     ------
     UsageError
-        Naming the flag and what it belongs to.
+        Naming the flag, and what it belongs to or what is expected.
     """
     given = vars(arguments)
     if arguments.bank is None:
@@ -175,6 +179,20 @@ def check_flags(arguments: argparse.Namespace) -> None:
         if value != _WITH_DATA.get(name):
             shown = ",".join(value) if isinstance(value, tuple) else value
             raise UsageError(f"--{name.replace('_', '-')} {shown}: only with {belongs}")
+    if arguments.devices < 1:
+        raise UsageError(f"--devices {arguments.devices}: at least 1 expected")
+    if arguments.workers < 0:
+        raise UsageError(f"--workers {arguments.workers}: must not be negative")
+
+
+def _check_start(arguments: argparse.Namespace) -> None:
+    """Refuse a start that is missing before all scans are read; a run that goes on needs none."""
+    from app.training.loop import STATE_NAME
+
+    start = arguments.start_from
+    if start is None or start.is_file() or (arguments.output / STATE_NAME).exists():
+        return
+    raise UsageError(f"--start-from {start}: no such file; give a state.pt or .safetensors")
 
 
 def _let_training_speak() -> None:
@@ -190,6 +208,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
 
     keep_freed_memory()
     phase, config = settings(arguments, RECIPES[arguments.phase])
+    replace(phase, patch_shape=config.patch_shape)  # refuses one that the network cannot take
     data = None
     if arguments.real is not None:
         data = OwnData(
@@ -320,17 +339,36 @@ def _read_tables(path: Path) -> Mapping[str, Mapping[str, Any]]:
         tables = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"--config {path}: not readable as JSON or TOML ({error})") from error
-    if not isinstance(tables, dict) or set(tables) - {"phase", "training"}:
+    are_tables = isinstance(tables, dict) and all(isinstance(t, dict) for t in tables.values())
+    if not are_tables or set(tables) - {"phase", "training"}:
         raise UsageError(f'--config {path}: only the tables "phase" and "training" are known')
     return tables
 
 
 def _override(settings: Settings, table: Mapping[str, Any], path: Path) -> Settings:
     """Change the fields that a file names; it knows no tuples, where they know no lists."""
-    unknown = set(table) - {field.name for field in fields(settings)}
+    unknown = set(table) - ({field.name for field in fields(settings)} - _FIXED)
     if unknown:
         raise UsageError(f"--config {path}: unknown fields {sorted(unknown)}")
+    for name, value in table.items():
+        present = getattr(settings, name)
+        if not _is_like(value, present):
+            like = list(present) if isinstance(present, tuple) else present
+            raise UsageError(f"--config {path}: {name} = {value!r}, the like of {like!r} expected")
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
     }
     return replace(settings, **changes)
+
+
+def _is_like(value: object, present: object) -> bool:
+    """Tell whether a value of a file is of the type of the one that it replaces."""
+    if isinstance(present, tuple):
+        return (
+            isinstance(value, list)
+            and len(value) == len(present)
+            and all(map(_is_like, value, present))
+        )
+    if isinstance(present, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(present)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -59,14 +60,24 @@ def load_start(path: Path, *, model: nn.Module, average: AveragedModel) -> dict[
     Raises
     ------
     WeightsError
-        If the file belongs to another network.
+        If the file is missing, damaged or belongs to another network.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
     try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         average.module.load_state_dict(state["average"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a training state of this network ({error})") from error
+    except (
+        OSError,
+        EOFError,
+        UnpicklingError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise WeightsError(
+            f"{path}: not a training state of this network ({error}); give another, or move it away"
+        ) from error
     return dict(state)
 
 
@@ -95,7 +106,7 @@ def load_state(
     Raises
     ------
     WeightsError
-        If the file belongs to another network or objective.
+        If the file is damaged, or belongs to another network or objective.
     """
     state = load_start(path, model=model, average=average)
     load_training(path, state, objective=objective, optimizer=optimizer)

@@ -83,6 +83,22 @@ class TrainingConfig:
         """Check that the numbers make sense together."""
         if min(self.steps, self.batch_size, self.patches_per_scan, *self.patch_shape) < 1:
             raise UsageError("steps, batch, patches per scan and patch sizes must be at least 1")
+        for name, is_right, expected in (
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("final_learning_rate", self.final_learning_rate >= 0, "at least 0"),
+            ("warmup_steps", self.warmup_steps >= 0, "at least 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "at least 0 and below 1"),
+            ("max_gradient_norm", self.max_gradient_norm > 0, "above 0"),
+            ("log_every", self.log_every >= 1, "at least 1"),
+            ("loss_stride", self.loss_stride >= 1, "at least 1"),
+            ("validate_every", self.validate_every >= 0, "at least 0"),
+            ("seed", self.seed >= 0, "at least 0"),
+        ):
+            if not is_right:  # nor is NaN
+                raise UsageError(
+                    f"{name} {getattr(self, name)} is out of range: {expected} expected"
+                )
         if self.dice_smoothing <= 0:
             raise UsageError("the Dice's smoothing must be above 0: it keeps 0 / 0 from the loss")
         if not 0 < self.real_share < 1:

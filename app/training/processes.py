@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
+
+from app.errors import CascadeError
 
 PATIENCE = timedelta(hours=4)
 """How long the others wait while the first process validates."""
@@ -88,6 +90,11 @@ def run_on_devices(task: Callable[..., None], devices: int, **arguments: Any) ->
         How many; 1 stays in this process.
     **arguments
         Handed on; must be picklable.
+
+    Raises
+    ------
+    CascadeError
+        What one of the processes refuses.
     """
     if dist.is_torchelastic_launched():
         rank, size, local = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -97,12 +104,28 @@ def run_on_devices(task: Callable[..., None], devices: int, **arguments: Any) ->
         task(process=Process(device=this_device()), **arguments)
     else:
         with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "refused"
             meeting = (Path(folder) / "meeting").as_uri()
-            spawn(_join_and_call, (devices, meeting, task, arguments), nprocs=devices)
+            try:
+                spawn(_join_and_call, (devices, meeting, told, task, arguments), nprocs=devices)
+            except ProcessException:
+                if told.exists():
+                    raise CascadeError(told.read_text(encoding="utf-8")) from None
+                raise
 
 
 def _join_and_call(
-    rank: int, size: int, meeting: str, task: Callable[..., None], arguments: dict[str, Any]
+    rank: int,
+    size: int,
+    meeting: str,
+    told: Path,
+    task: Callable[..., None],
+    arguments: dict[str, Any],
 ) -> None:
-    with joined(rank, size, rank, meeting) as process:
-        task(process=process, **arguments)
+    try:
+        with joined(rank, size, rank, meeting) as process:
+            task(process=process, **arguments)
+    except CascadeError as error:
+        # Of an error in another process only its traceback, as text, would reach the first.
+        told.write_text(str(error), encoding="utf-8")
+        raise

@@ -150,6 +150,23 @@ def test_a_run_that_goes_on_has_the_weight_decay_it_is_given(tmp_path):
     assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.25}
 
 
+@pytest.mark.parametrize("content", ["nothing", "cut", "empty", "text", "list"])
+def test_a_damaged_training_state_is_named(tmp_path, content):
+    path = tmp_path / STATE_NAME
+    trainer = Trainer(network(), CONFIG, tmp_path, objective=Objective())
+    trainer.save()
+    whole = path.read_bytes()
+    if content == "nothing":
+        path.unlink()
+    elif content == "list":
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes({"cut": whole[:-90], "empty": b"", "text": b"no state"}[content])
+
+    with pytest.raises(WeightsError, match=r"state\.pt: not a training state"):
+        trainer.start_from(path)
+
+
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match="nothing.safetensors"):
         load_weights(tmp_path / "nothing.safetensors", network())

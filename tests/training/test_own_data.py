@@ -168,6 +168,13 @@ def test_a_run_does_not_go_on_with_another_grid(tmp_path, tiny, capsys):
         ("[phase]\nspaceing_mm = [1, 2, 3]", "spaceing_mm"),
         ("[fase]", "phase"),
         ("x", "TOML"),
+        ("training = 3", "training"),
+        ("[phase]\nspacing_mm = 2.0", "spacing_mm = 2.0"),
+        ("[phase]\nspacing_mm = [2, 1.5]", "spacing_mm = [2, 1.5]"),
+        ("[phase]\npatch_shape = [96, 96, 96.5]", "patch_shape"),
+        ("[phase]\nname = 'segment'", "name"),
+        ("[training]\nsteps = 'many'", "steps = 'many'"),
+        ("[training]\nmixed_precision = 1", "mixed_precision = 1"),
     ],
 )
 def test_a_faulty_settings_file_is_named(tmp_path, text, finding, capsys):
@@ -177,6 +184,27 @@ def test_a_faulty_settings_file_is_named(tmp_path, text, finding, capsys):
     assert main(arguments("locate", tmp_path, tmp_path / "run", path)) == 2
     assert "faulty.toml" in (message := capsys.readouterr().err)
     assert finding in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("log_every", 0), ("loss_stride", 0), ("learning_rate", -1.0), ("learning_rate", "nan"),
+        ("final_learning_rate", -1e-5), ("warmup_steps", -1), ("weight_decay", -1.0),
+        ("ema_decay", 1.0), ("max_gradient_norm", 0.0), ("validate_every", -1), ("seed", -1),
+    ],
+)  # fmt: skip
+def test_a_setting_out_of_its_range_is_told_before_training(tmp_path, capsys, name, value):
+    path = tmp_path / "faulty.toml"
+    path.write_text(f"[training]\n{name} = {value}")
+
+    assert main(arguments("locate", tmp_path, tmp_path / "run", path)) == 2
+    assert f"{name} {value} is out of range" in capsys.readouterr().err
+
+
+def test_no_devices_are_wrong_use(tmp_path, tiny, capsys):
+    assert main(arguments("locate", tmp_path, tmp_path / "run", tiny, "--devices", "0")) == 2
+    assert "--devices 0: at least 1 expected" in capsys.readouterr().err
 
 
 def test_patches_that_cannot_be_shared_among_scans_are_wrong_use(tmp_path, tiny, capsys):

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from app.config import LOCATE
+from app.errors import CascadeError, UsageError
 from app.models.locator import Locator
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
@@ -42,3 +44,16 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path)
         for name, expected in alone.items():
             largest = float(expected.abs().max())
             torch.testing.assert_close(shared[name], expected, rtol=0, atol=1e-4 * largest + 1e-9)
+
+
+def refuse(*, process, folder):
+    raise UsageError(f"{folder}: choose another")
+
+
+def test_what_a_process_refuses_is_told_as_if_there_were_one(tmp_path):
+    with pytest.raises(CascadeError) as alone:
+        run_on_devices(refuse, 1, folder=tmp_path)
+    with pytest.raises(CascadeError) as together:
+        run_on_devices(refuse, 2, folder=tmp_path)
+
+    assert str(together.value) == str(alone.value) == f"{tmp_path}: choose another"

@@ -98,6 +98,22 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(bank, tmp_path, capsys):
     assert main([*words, *held_out, "--steps", "2"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--workers", "-1"], "--workers -1: must not be negative"),
+        (["--patch", "32x48x64"], "patch_shape (32, 48, 64) must be positive multiples of 32"),
+        (["--start-from", "nowhere.pt"], "--start-from nowhere.pt: no such file"),
+    ],
+)
+def test_what_would_end_in_the_middle_is_told_first(bank, tmp_path, capsys, more, told):
+    words = ["train", "--phase", "locate", "--bank", str(bank), "--output", str(tmp_path / "run")]
+
+    assert main([*words, "--steps", "1", *more]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
 def test_a_patch_that_is_not_three_sizes_is_wrong_use(tmp_path, patch, capsys):
     with pytest.raises(SystemExit) as stop:
