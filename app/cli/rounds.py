@@ -112,6 +112,7 @@ def _check_begun(arguments: argparse.Namespace) -> None:
     try:
         begun = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        _check_folders(arguments)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
             partial.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
@@ -123,6 +124,20 @@ def _check_begun(arguments: argparse.Namespace) -> None:
             f"{path}: begun with {begun}, now {asked}; give the same to go on, or choose another "
             "--output to begin anew"
         )
+
+
+def _check_folders(arguments: argparse.Namespace) -> None:
+    """Refuse folders that are not as they must be, before any scan is predicted."""
+    from app.data.cases import IMAGES, images_in
+
+    scans = images_in(arguments.data / IMAGES, "--data")
+    if arguments.labels is not None:
+        labels = images_in(arguments.labels, "--labels")
+        if not labels.keys() & {name.removesuffix("_0000") for name in scans}:
+            raise UsageError(
+                f"--labels {arguments.labels}: no label map is named as a scan of "
+                f"{arguments.data / IMAGES} (X.nii.gz for X_0000.nii.gz)"
+            )
 
 
 def _check_train_options(arguments: argparse.Namespace) -> None:

@@ -126,6 +126,30 @@ def test_what_cannot_be_done_is_told_before_any_work(tmp_path, folder, capsys, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--data", "nowhere"], "--data: no folder nowhere/imagesTr"),
+        (["--labels", "nowhere"], "--labels: no folder nowhere"),
+        (["--labels", "misnamed"], "--labels misnamed: no label map is named as a scan of"),
+        (["--", "--devices", "0"], "--devices 0"),
+        (["--", "--hold-out", "manifest.json"], "--hold-out manifest.json: only with --bank"),
+    ],
+)
+def test_rounds_are_not_begun_on_what_they_cannot_go_through(
+    tmp_path, folder, capsys, monkeypatch, more, told
+):
+    (tmp_path / "misnamed").mkdir()
+    shutil.copy(folder / "data" / "labelsTr" / "a.nii.gz", tmp_path / "misnamed" / "a_0000.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    words = ["rounds", "--data", str(folder / "data"), "--output", "out", "--weights"]
+
+    assert main([*words, str(folder / "weights"), *more]) == 2
+    assert told in capsys.readouterr().err
+    # No record either: the same output serves when it is mended.
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_faulty_settings_file_is_told_before_any_work(tmp_path, folder, capsys):
     (tmp_path / "faulty.toml").write_text("[training]\nstepps = 3")
     words = ["rounds", "--data", "data", "--output", str(tmp_path / "out"), "--weights"]
