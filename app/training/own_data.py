@@ -96,7 +96,14 @@ def train_on_scans(
     validator = None
     if board is not None and cases.held_out:
         examples = held_out_dataset(cases.held_out, phase, cache=output / PREPARED_NAME)
-        validator = Validator(examples, phase, output, device=process.device, board=board)
+        validator = Validator(
+            examples,
+            phase,
+            output,
+            device=process.device,
+            mixed_precision=config.mixed_precision,
+            board=board,
+        )
         if resumed and trainer.is_validation_due() and not validator.has_scored(trainer.step):
             # Killed after the state was saved and before it was validated.
             validator(trainer.average.module, trainer.step)

@@ -42,6 +42,8 @@ class Validator:
         Folder for ``validation.csv`` and ``best.safetensors``.
     device : torch.device
         Where the network is.
+    mixed_precision : bool
+        Whether to compute in bfloat16 where training with it does.
     board : Board
         Shown scores and a picture of the first example.
     """
@@ -53,13 +55,14 @@ class Validator:
         output: Path,
         *,
         device: torch.device,
+        mixed_precision: bool,
         board: Board,
     ) -> None:
         self.examples = examples
         self.phase = phase
         self.output = output
         self.device = device
-        self.in_bfloat16 = computes_in_bfloat16(device)
+        self.in_bfloat16 = mixed_precision and computes_in_bfloat16(device)
         self.board = board
 
     def __call__(self, network: nn.Module, step: int) -> None:

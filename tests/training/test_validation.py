@@ -1,4 +1,6 @@
 import csv
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -35,9 +37,15 @@ def example(labeled=range(14)):
     return {"image": label.float() - 1, "label": label, "labeled": known}
 
 
-def make(tmp_path, examples):
-    board = Board(tmp_path / "events")
-    return Validator(examples, LOCATE, tmp_path, device=torch.device("cpu"), board=board)
+def make(tmp_path, examples, phase=LOCATE, *, mixed_precision=True):
+    return Validator(
+        examples,
+        phase,
+        tmp_path,
+        device=torch.device("cpu"),
+        mixed_precision=mixed_precision,
+        board=Board(tmp_path / "events"),
+    )
 
 
 def test_the_best_weights_are_kept_whatever_follows(tmp_path):
@@ -57,6 +65,27 @@ def test_the_best_weights_are_kept_whatever_follows(tmp_path):
     # A run that goes on knows what was best before.
     assert make(tmp_path, []).best() == 1.0
     assert any((tmp_path / "events").iterdir())
+
+
+@pytest.mark.parametrize("mixed_precision", [True, False])
+def test_weights_are_scored_in_the_precision_they_are_trained_in(
+    tmp_path, monkeypatch, mixed_precision
+):
+    capabilities = MappingProxyType({"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    phase = replace(LOCATE, patch_shape=(32, 32, 64))
+    validate = make(tmp_path, [example()], phase, mixed_precision=mixed_precision)
+    seen = set()
+
+    class Probe(nn.Conv3d):
+        def forward(self, images):
+            found = super().forward(images)
+            seen.add(found.dtype)
+            return found
+
+    validate.predict(Probe(1, 2, 1), example()["image"])
+
+    assert seen == {torch.bfloat16 if mixed_precision else torch.float32}
 
 
 def test_only_labeled_organs_are_scored():
