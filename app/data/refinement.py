@@ -81,7 +81,8 @@ def refine_folder(
         raise UsageError("--confidence: the published rule knows none; leave it out")
     given, predicted = images_in(labels, "--labels"), images_in(predictions, "--predictions")
     sure = images_in(confidence, "--confidence") if confidence is not None else {}
-    if output.resolve() in (labels.resolve(), predictions.resolve()):
+    inputs = (labels, predictions) if confidence is None else (labels, predictions, confidence)
+    if output.resolve() in {folder.resolve() for folder in inputs}:
         raise UsageError(f"--output {output}: a folder of its own expected")
     if given and not given.keys() & predicted.keys():
         raise UsageError(f"{labels} and {predictions}: no file names in common")

@@ -126,14 +126,16 @@ def test_confidence_for_a_rule_that_asks_for_none_is_wrong_use(tmp_path):
         refine(tmp_path, "published", confidence=tmp_path / "confidence")
 
 
-def test_no_input_is_written_over(tmp_path):
+@pytest.mark.parametrize("output", ["labels", "predictions", "confidence"])
+def test_no_input_is_written_over(tmp_path, output):
     write_pair(tmp_path)
+    write_image(tmp_path / "confidence" / "a.nii.gz", np.full(SHAPE, 80, np.uint8))
 
     with pytest.raises(UsageError, match="folder of its own"):
         list(
             refine_folder(
-                tmp_path / "labels", tmp_path / "predictions", tmp_path / "labels",
-                rule="published",
+                tmp_path / "labels", tmp_path / "predictions", tmp_path / output,
+                rule="plausible", confidence=tmp_path / "confidence",
             )
         )  # fmt: skip
 
