@@ -40,8 +40,17 @@ BESIDE_BOWEL = (
 )
 """Organs that packed bowel is laid against, where it is easily taken for them."""
 
-BESIDE_COLON = (*BESIDE_BOWEL, *[Tissue.STOMACH] * 5)
-"""Organs that wide colon is laid against; the stomach counts six times."""
+BESIDE_COLON = (
+    *BESIDE_BOWEL,
+    *[Tissue.STOMACH] * 5,
+    *[Tissue.RIGHT_KIDNEY] * 3,
+    *[Tissue.LEFT_KIDNEY],
+)
+"""Organs that wide colon is laid against; the stomach counts six times, the right kidney four
+times: cecum and ascending colon, full of what is as dark as it, lie before and beside it."""
+
+_GAS_BESIDE_STOMACH, _GAS_ELSEWHERE = 0.48, 0.25
+"""How many stretches of wide colon hold gas alone: those at the front more than others."""
 
 
 def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
@@ -134,10 +143,12 @@ def add_loops(scene: Scene) -> None:
     scene.tissues[lumen] = contents[lumen]
 
 
-def _fill_evenly(scene: Scene, lumen: BoolVolume) -> LabelVolume:
+def _fill_evenly(scene: Scene, lumen: BoolVolume, gas_share: float) -> LabelVolume:
     """Draw one content for a whole stretch of bowel: gas alone, or what often has gas above it."""
-    kinds = (Tissue.BOWEL_FLUID, Tissue.STOOL, Tissue.FOOD, Tissue.ORAL_CONTRAST, Tissue.BOWEL_GAS)
-    kind = scene.rng.choice(kinds, p=(0.28, 0.10, 0.07, 0.07, 0.48))
+    kind = Tissue.BOWEL_GAS
+    if scene.rng.random() >= gas_share:
+        kinds = (Tissue.BOWEL_FLUID, Tissue.STOOL, Tissue.FOOD, Tissue.ORAL_CONTRAST)
+        kind = Tissue(scene.rng.choice(kinds, p=(0.54, 0.20, 0.13, 0.13)))
     contents = np.full(lumen.shape, kind, np.uint8)
     if kind != Tissue.BOWEL_GAS and scene.rng.random() < 0.5:
         _let_gas_rise(scene, contents, lumen)
@@ -153,7 +164,8 @@ def add_wide_colon(scene: Scene) -> None:
     """
     room = (Tissue.MESENTERY, *_BOWEL)
     for _ in range(int(scene.rng.integers(1, 4))):
-        center = scene.place(room, near=scene.rng.choice(BESIDE_COLON))
+        organ = scene.rng.choice(BESIDE_COLON)
+        center = scene.place(room, near=organ)
         if center is None:
             continue
         radius_mm = scene.rng.uniform(16.0, 36.0)
@@ -164,7 +176,8 @@ def add_wide_colon(scene: Scene) -> None:
         if scene.rng.random() < 0.6:
             lumen &= ~_haustral_folds(scene, depth_mm, radius_mm)
         scene.turn(colon, Tissue.COLON_WALL)
-        contents = _fill_evenly(scene, lumen)
+        gas_share = _GAS_BESIDE_STOMACH if organ == Tissue.STOMACH else _GAS_ELSEWHERE
+        contents = _fill_evenly(scene, lumen, gas_share)
         scene.tissues[lumen] = contents[lumen]
 
 

@@ -116,8 +116,6 @@ class Trainer:
         else:
             state = load_start(weights, model=self.model, average=self.average)
             load_training(weights, state, objective=self.objective, optimizer=self.optimizer)
-            for group in self.optimizer.param_groups:
-                group["weight_decay"] = self.config.weight_decay
         logger.info("starting from the weights of %s", weights)
 
     def resume(self) -> bool:

@@ -110,7 +110,7 @@ def test_a_wide_colon_is_as_wide_as_a_full_one_and_walled(body, monkeypatch):
     monkeypatch.setattr(contents, "BESIDE_COLON", (Tissue.RIGHT_KIDNEY,))
     widest_mm = []
     held_gas_alone = 0
-    for seed in range(8):
+    for seed in range(16):
         scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
         contents.add_wide_colon(scene)
         changed = scene.tissues != body
