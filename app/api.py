@@ -21,7 +21,12 @@ import SimpleITK as sitk
 from app.cascade.bundle import Cascade, hurried, open_cascade
 from app.cascade.confidence import confidence_map
 from app.cascade.engine import Precision
-from app.cascade.memory import memory_limit, parse_bytes, reset_process_peak
+from app.cascade.memory import (
+    memory_limit,
+    parse_bytes,
+    reset_process_peak,
+    return_freed_memory,
+)
 from app.cascade.pipeline import label_scan, score_scan
 from app.cascade.report import CaseReport
 from app.config import DEFAULT_WEIGHTS
@@ -247,6 +252,7 @@ def _segment(
     confidence: bool,
 ) -> Segmentation[Labels]:
     """Do in memory what ``segment_scan`` does from file to file."""
+    return_freed_memory()  # what an earlier scan left
     reset_process_peak()
     report = CaseReport(observer=cascade.observer)
     report.warnings += source.notes

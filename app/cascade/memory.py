@@ -38,10 +38,14 @@ GIB = 1024**3
 DEFAULT_LIMIT_BYTES = 8 * GIB
 """The method's promise: a laptop with 8 GB."""
 
-PROGRAM_BYTES = 700 * MIB
-"""Interpreter, libraries and both networks at work: 640 MiB measured in f32, and a tenth.
+PROGRAM_BYTES = 600 * MIB
+"""Interpreter, libraries and phase two's network at work: 536 MiB measured in f32, and a tenth.
 
-What a network took for its first patch it keeps, so that every step of a later scan has it too."""
+What that network took for its first patch it keeps, so that every step of a later scan has it
+too."""
+
+LOCATE_BYTES = 64 * MIB
+"""What phase one's network has a patch in and works in, until it is given back: 44 MiB measured."""
 
 READING_BYTES = 64 * MIB
 """Most that turning voxels of any type into HU takes beside them, one piece of a file at a time."""
@@ -363,11 +367,8 @@ def _step_bytes(
     )
     fine = resampled_shape((1, 1, 1), (depth, height, width), segment.spacing_mm)
     coarse = resampled_shape(geometry.shape, geometry.spacing_mm, locate.spacing_mm)
-    classes = len(segment.class_names)
-    scores = _score_bytes(fine, classes)
-    # For a second look scores move to a larger window. Linux takes back what was moved at once,
-    # other systems hold both for that long.
-    enlarging = 2 * _kept_bytes(fine, classes)
+    scores = _kept_bytes(fine, len(segment.class_names))
+    num_copies = 1 if header.nifti_header is not None else 2
     return {
         "read": scan
         + min(READING_BYTES, _READING_BYTES_PER_VOXEL * voxels)
@@ -375,32 +376,40 @@ def _step_bytes(
         "locate": scan
         + max(
             _resample_bytes(geometry.shape[0], coarse),
-            _score_bytes(coarse, 1),
+            LOCATE_BYTES + _kept_bytes(coarse, 1) + _working_bytes(coarse),
         ),
+        # A second look resamples beside the scores of the first one.
         "segment": scan
-        + max(_resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine), scores, enlarging),
-        # The label map, and the copy of it that some formats are written from.
-        "restore": scores + 2 * voxels,
+        + scores
+        + max(
+            _resample_bytes(math.ceil(depth / geometry.spacing_mm[0]), fine),
+            _working_bytes(fine),
+            # They move to a larger window then. Linux takes back what was moved at once, other
+            # systems hold both for that long.
+            0 if sys.platform == "linux" else scores,
+        ),
+        # Of formats other than NIfTI a library writes a copy of the label map.
+        "restore": scores + _working_bytes(fine) + num_copies * voxels,
     }
 
 
 def _resample_bytes(num_slices: int, new_shape: IndexZYX) -> int:
     """Bytes for resampling: every slice shrunk in-plane, and the result."""
-    return 4 * (num_slices + 2 * new_shape[0]) * new_shape[1] * new_shape[2]
-
-
-def _score_bytes(shape: IndexZYX, num_channels: int) -> int:
-    """Bytes for the scores kept and up to three float32 volumes.
-
-    Those are the network's input at first, then two channels that are compared for the
-    best class, then the numbered pieces of an organ.
-    """
-    return _kept_bytes(shape, num_channels) + 12 * math.prod(shape)
+    return 4 * (num_slices + new_shape[0]) * new_shape[1] * new_shape[2]
 
 
 def _kept_bytes(shape: IndexZYX, num_channels: int) -> int:
-    """Bytes for 16-bit scores and the weight that each voxel's have."""
-    return 2 * (num_channels + 1) * math.prod(shape)
+    """Bytes for 16-bit scores, the weight that each voxel's have, and its best class."""
+    return (2 * (num_channels + 1) + 1) * math.prod(shape)
+
+
+def _working_bytes(shape: IndexZYX) -> int:
+    """Bytes that are worked in beside the scores kept, 12 a voxel.
+
+    First that is the network's input, before and after its intensities are scaled, and marks
+    of where to look; then the numbered pieces of an organ, which its box need not fill.
+    """
+    return 12 * math.prod(shape)
 
 
 def _group_folders(root: Path, membership: Path) -> Iterator[Path]:

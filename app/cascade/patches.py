@@ -90,6 +90,7 @@ class PatchScores:
             channel[place.slices] = known
             # Two sets of scores at a time would be the most that a scan takes.
             drop_contents(known)
+        drop_contents(self.weights)
         return moved
 
 

@@ -223,6 +223,7 @@ def label_scan(
 
 
 def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume, Source]:
+    return_freed_memory()  # what an earlier scan left
     reset_process_peak()
     with report.step("read"):
         report.note_plan(cascade.plan(peek(scan_path)))  # refuses a scan that would not fit
@@ -286,6 +287,7 @@ def _look_beyond(
     if not _fits(region, source, cascade, report):
         return None
     logger.info("the box cuts the %s; looking beyond", cuts[0].organ)
+    return_freed_memory()  # what the first look left
     scores = enlarge(scores, region)
     segment(scan, larger, phase, scores)
     return tighten(abdomen, larger, scores)

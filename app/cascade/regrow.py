@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from app.cascade.locate import Abdomen, coarse_places
@@ -46,14 +47,15 @@ class Cut:
         Whether it goes on towards higher rather than lower voxels.
     organ : str
         The organ with the largest contact.
-    where : (Z', Y', X') array of bool
-        Organ voxels at the end, on phase two's grid.
+    where : three arrays of ints
+        z, y and x of the organ voxels at the end, on phase two's grid. They are few: a mask
+        for each cut would be held beside the scores of the second look.
     """
 
     axis: int
     at_stop: bool
     organ: str
-    where: BoolVolume
+    where: tuple[npt.NDArray[np.intp], ...]
 
     @property
     def is_tube(self) -> bool:
@@ -119,7 +121,7 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
     gained = np.zeros_like(abdomen.foreground)
     for cut in cuts:
         at_cut = np.zeros_like(gained)
-        at_cut[tuple(to[at] for to, at in zip(places, np.nonzero(cut.where), strict=True))] = True
+        at_cut[tuple(to[at] for to, at in zip(places, cut.where, strict=True))] = True
         gained |= _spread(at_cut, abdomen.spacing_mm, cut)
     room = box_on_grid(
         bounding_box(gained, abdomen.spacing_mm),
@@ -166,7 +168,7 @@ def _cut_at(
     if not cut:
         return None
     largest = max(cut, key=lambda value: int(counts[value]))
-    where: BoolVolume = ends & np.isin(labels, cut)
+    where = np.nonzero(ends & np.isin(labels, cut))
     return Cut(axis=axis, at_stop=at_stop, organ=CLASS_NAMES[largest], where=where)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.cascade.bundle import Phase
 from app.cascade.locate import Abdomen, coarse_places
+from app.cascade.memory import drop_contents
 from app.cascade.patches import (
     STEPS_PER_LOGIT,
     PatchScores,
@@ -224,6 +225,7 @@ def enlarge(scores: ClassScores, region: Region) -> ClassScores:
     shape, place = region.window.shape, scores.region.window.relative_to(region.window)
     labels = np.zeros(shape, np.uint8)
     labels[place.slices] = scores.labels
+    drop_contents(scores.labels)
     return ClassScores(region=region, patches=scores.patches.move_to(shape, place), labels=labels)
 
 

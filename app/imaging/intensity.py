@@ -32,7 +32,7 @@ def normalize(
         What the network sees. Air outside the scan is -2.
     """
     low, high = window_hu
-    scaled = np.clip(hu, low, high).astype(np.float32)
+    scaled = np.clip(hu, low, high).astype(np.float32, copy=False)
     scaled -= (low + high) / 2
     scaled *= 2 * INPUT_LIMIT / (high - low)
     return scaled

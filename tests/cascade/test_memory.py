@@ -135,17 +135,17 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "container_limit", lambda: PROGRAM_BYTES)
     check_program_fits(1)
     monkeypatch.setattr(memory, "container_limit", lambda: 512 * MIB)
-    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 700"):
+    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 600"):
         check_program_fits(1)
 
 
-def header(shape, spacing_mm, bytes_per_voxel=2, slice_files=()):
+def header(shape, spacing_mm, bytes_per_voxel=2, slice_files=(), nifti_header=b"header"):
     return ScanHeader(
         path=Path("scan.nii.gz"),
         geometry=Geometry(shape=shape, spacing_mm=spacing_mm),
         pixel_type="",
         bytes_per_voxel=bytes_per_voxel,
-        nifti_header=None,
+        nifti_header=nifti_header,
         slice_files=slice_files,
     )
 
@@ -163,18 +163,34 @@ def test_headline_scan_is_planned_below_1_2_gib_and_the_longest_below_1_7():
     assert headline.peak_bytes < 1.2 * GIB < longest.peak_bytes < 1.7 * GIB
 
 
-# Measured with the shipped networks in f32 and two threads, in MiB, as the last of several scans.
+# Measured with the shipped networks in f32 and two threads, in MiB, most as a later one of several
+# scans; all but the second are looked at twice.
 @pytest.mark.parametrize(
     ("shape", "spacing_mm", "region_mm", "peak_mib"),
     [
-        ((51, 512, 512), (5.0, 0.8, 0.8), (255.0, 203.2, 307.2), 795),
-        ((160, 512, 512), (2.5, 0.8, 0.8), (305.0, 203.2, 307.2), 885),
-        ((597, 512, 512), (1.25, 0.898, 0.898), (370.0, 206.5, 302.6), 1116),
+        ((96, 110, 120), (3.5, 2.6, 3.0), (320.0, 192.0, 288.0), 641),
+        ((150, 190, 200), (2.4, 1.6, 1.8), (304.0, 230.0, 316.0), 654),
+        ((119, 511, 511), (5.0, 0.781, 0.781), (362.0, 208.0, 308.0), 746),
+        ((160, 512, 512), (3.0, 1.03, 1.03), (418.0, 292.0, 336.0), 861),
     ],
 )
 def test_plan_holds_what_was_measured_and_little_more(shape, spacing_mm, region_mm, peak_mib):
     planned_mib = plan(header(shape, spacing_mm), region_mm=region_mm).peak_bytes / MIB
-    assert peak_mib < planned_mib < 1.15 * peak_mib
+    assert peak_mib < planned_mib < 1.12 * peak_mib
+
+
+def test_second_look_at_thin_slices_resamples_them_beside_the_scores_of_the_first():
+    region_mm = (200.0, 220.0, 300.0)  # 100 x 110 x 150 voxels of phase two
+    planned = plan(header((1000, 512, 512), (0.25, 0.8, 0.8)), region_mm=region_mm)
+    scores = (2 * 15 + 1) * 100 * 110 * 150
+    shrunk = 4 * (800 + 100) * 110 * 150  # 800 slices in-plane, and all of the region
+    assert planned.steps["segment"] == PROGRAM_BYTES + 2 * 1000 * 512 * 512 + scores + shrunk
+
+
+def test_only_formats_other_than_nifti_are_planned_a_copy_of_the_label_map():
+    shape, spacing_mm = (600, 512, 512), (1.0, 0.8, 0.8)
+    nifti, other = (plan(header(shape, spacing_mm, nifti_header=one)) for one in (b"n", None))
+    assert other.steps["restore"] - nifti.steps["restore"] == np.prod(shape)
 
 
 def test_scan_that_does_not_fit_is_refused_before_it_is_loaded():

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU, source_of
 
+from app.cascade import pipeline
 from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
 from app.cascade.pipeline import label_scan, segment_scan
@@ -303,6 +304,26 @@ def test_organs_are_looked_after_where_memory_does_not_suffice_for_tubes(
     assert len(tried) == 2
 
 
+def test_what_was_freed_goes_back_before_a_scan_and_before_scores_move(
+    tmp_path, cut_organ, monkeypatch
+):
+    _, blinkered = cut_organ
+    in_order = []
+    for name in ("return_freed_memory", "read_scan", "locate", "enlarge"):
+        real = getattr(pipeline, name)
+
+        def noted(*arguments, name=name, real=real):
+            in_order.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(pipeline, name, noted)
+    segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blinkered)
+    assert in_order == [
+        *("return_freed_memory", "read_scan", "locate"),
+        *("return_freed_memory", "return_freed_memory", "enlarge"),
+    ]
+
+
 class HalfBlind(Watched):
     """Sees no organ in the further half of a patch."""
 
@@ -346,6 +367,8 @@ def test_larger_box_that_does_not_fit_leaves_the_first_result_and_a_warning(
 ):
     hu, blinkered = cut_organ
     scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    # Of so small a scan phase one would need more than phase two.
+    monkeypatch.setattr("app.cascade.memory.LOCATE_BYTES", 0)
     larger = segment_scan(scan_path, label_path, blinkered).box
     extent_mm = tuple(np.multiply(larger.shape, (5.0, 3.0, 4.0)).tolist())
     needed = blinkered.plan(peek(scan_path), extent_mm).peak_bytes
