@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, TypeAlias, cast
 
+from app.cascade.control_groups import processor_quota
 from app.errors import UsageError, WeightsError
 from app.imaging.geometry import FloatVolume, IndexZYX
 
@@ -111,11 +112,8 @@ def available_threads() -> int:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:
         allowed = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return allowed
+    quota = processor_quota()
+    return allowed if quota is None else max(1, min(allowed, round(quota)))
 
 
 def check_threads(threads: int | None) -> None:

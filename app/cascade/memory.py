@@ -10,13 +10,13 @@ import math
 import mmap
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
+from app.cascade.control_groups import NO_LIMIT_BYTES, container_limit
 from app.config import PhaseConfig
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import IndexZYX, SpacingZYX
@@ -74,9 +74,6 @@ LARGE_REGION_MM: SpacingZYX = (500.0, 300.0, 400.0)
 
 _READING_BYTES_PER_VOXEL = 48
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB}
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
-# A version 1 group without a limit reports a number near 2**63.
-_NO_LIMIT_BYTES = 2**60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,55 +180,12 @@ def check_program_fits(threads: int) -> None:
     MemoryLimitError
         If no scan could be segmented.
     """
-    allowed = within_address_space(container_limit() or _NO_LIMIT_BYTES, threads)
+    allowed = within_address_space(container_limit() or NO_LIMIT_BYTES, threads)
     if allowed < PROGRAM_BYTES:
         raise MemoryLimitError(
             f"memory limit of {allowed / MIB:.0f} MiB: the program alone needs "
             f"{PROGRAM_BYTES / MIB:.0f} MiB; raise the container's own limit or ulimit -v"
         )
-
-
-def container_limit(
-    root: Path = _CGROUP_ROOT, membership: Path = Path("/proc/self/cgroup")
-) -> int | None:
-    """Read the tightest memory limit of the control groups around this process.
-
-    Parameters
-    ----------
-    root : Path
-        Where control groups are mounted.
-    membership : Path
-        The file that says which groups this process is in.
-
-    Returns
-    -------
-    int or None
-        Bytes; None if there is no limit.
-    """
-    found = [
-        value
-        for folder in _group_folders(root, membership)
-        for name in ("memory.max", "memory.limit_in_bytes")
-        if (value := _number_in(folder / name)) is not None and value < _NO_LIMIT_BYTES
-    ]
-    return min(found, default=None)
-
-
-def container_peak(
-    root: Path = _CGROUP_ROOT, membership: Path = Path("/proc/self/cgroup")
-) -> int | None:
-    """Read the highest memory use of this process's control group, page cache included.
-
-    Returns
-    -------
-    int or None
-        Bytes since the group was made; None where the system does not say.
-    """
-    for folder in _group_folders(root, membership):
-        for name in ("memory.peak", "memory.max_usage_in_bytes"):
-            if (value := _number_in(folder / name)) is not None:
-                return value
-    return None
 
 
 def process_peak() -> int:
@@ -410,30 +364,6 @@ def _working_bytes(shape: IndexZYX) -> int:
     of where to look; then the numbered pieces of an organ, which its box need not fill.
     """
     return 12 * math.prod(shape)
-
-
-def _group_folders(root: Path, membership: Path) -> Iterator[Path]:
-    """Give this process's memory control groups, innermost first."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base = root / "memory" if controllers else root
-        # Inside a container the path is often that of the host and does not exist.
-        for folder in [base / group.lstrip("/"), *(base / group.lstrip("/")).parents]:
-            if folder == base or base in folder.parents:
-                yield folder
-
-
-def _number_in(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _kib_field(path: Path, name: str) -> int | None:

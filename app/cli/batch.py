@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.cascade.bundle import Cascade, hurried, observed, open_cascade
+from app.cascade.control_groups import container_peak
 from app.cascade.engine import cpu_features
-from app.cascade.memory import GIB, MIB, container_peak, memory_limit, parse_bytes
+from app.cascade.memory import GIB, MIB, memory_limit, parse_bytes
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
 from app.cli.folders import hand_over, prepare_folder

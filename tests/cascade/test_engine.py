@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from resident import NOTHING_KEPT
 
+from app.cascade import engine
 from app.cascade.engine import CpuFeatures, CpuNetwork, available_threads
 from app.cascade.memory import MIB
 from app.errors import UsageError, WeightsError
@@ -71,6 +72,35 @@ def test_file_that_is_no_network_is_a_weights_error(tmp_path):
 
 def test_available_threads_are_at_most_those_of_the_machine():
     assert 1 <= available_threads() <= os.cpu_count()
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(None, 4), (8.0, 4), (2.0, 2), (1.0, 1), (0.3, 1)])
+def test_a_quota_of_processor_time_counts_like_processors(monkeypatch, quota, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr(engine, "processor_quota", lambda: quota)
+    assert available_threads() == threads
+
+
+CHOSEN = """
+import os, sys
+from pathlib import Path
+from app.cascade.engine import CpuNetwork, available_threads
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])  # as taskset does
+network = CpuNetwork(Path(sys.argv[1]), precision="f32")
+compiled = network._request.get_compiled_model()
+chosen = [compiled.get_property(name) for name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS")]
+print(available_threads(), *chosen)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processors can be taken away")
+@pytest.mark.parametrize("most", [1, 64])
+def test_a_patch_has_all_processors_that_are_left_to_itself(stand_in_weights, most):
+    model = stand_in_weights / "locate" / "model.xml"
+    told = subprocess.check_output([sys.executable, "-c", CHOSEN, model, str(most)], cwd=ROOT)
+    available, streams, threads = map(int, told.split())
+    assert available == min(most, available_threads())
+    assert (streams, threads) == (1, available)
 
 
 def test_importing_the_engine_reports_to_nobody(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from resident import resident_bytes
 
 from app.cascade import memory
+from app.cascade.control_groups import container_limit
 from app.cascade.memory import (
     ADDRESS_BYTES,
     DECODER_BYTES,
@@ -16,8 +17,6 @@ from app.cascade.memory import (
     PROGRAM_BYTES,
     SLICE_HEADER_BYTES,
     check_program_fits,
-    container_limit,
-    container_peak,
     memory_limit,
     parse_bytes,
     plan_memory,
@@ -53,57 +52,6 @@ def test_sizes_are_read_as_people_write_them(text, num_bytes):
 def test_other_texts_are_no_sizes(text):
     with pytest.raises(UsageError, match="8GiB"):
         parse_bytes(text)
-
-
-def cgroups(tmp_path, membership, **files):
-    for name, content in files.items():
-        path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
-    (tmp_path / "membership").write_text(membership)
-    return {"root": tmp_path, "membership": tmp_path / "membership"}
-
-
-def test_limit_of_a_version_2_container(tmp_path):
-    places = cgroups(tmp_path, "0::/\n", memory_dot_max=3 * GIB, memory_dot_peak=5 * MIB)
-    assert container_limit(**places) == 3 * GIB
-    assert container_peak(**places) == 5 * MIB
-
-
-def test_tightest_limit_of_nested_version_2_groups(tmp_path):
-    places = cgroups(
-        tmp_path,
-        "0::/outer/inner\n",
-        outer__memory_dot_max=2 * GIB,
-        outer__inner__memory_dot_max="max",
-    )
-    assert container_limit(**places) == 2 * GIB
-
-
-def test_limit_of_a_version_1_container_whose_path_is_that_of_the_host(tmp_path):
-    places = cgroups(
-        tmp_path,
-        "4:cpu:/x\n5:memory:/docker/0123\n0::/\n",
-        memory__memory_dot_limit_in_bytes=4 * GIB,
-        memory__memory_dot_max_usage_in_bytes=6 * MIB,
-    )
-    assert container_limit(**places) == 4 * GIB
-    assert container_peak(**places) == 6 * MIB
-
-
-def test_no_limit_is_none_in_either_version(tmp_path):
-    places = cgroups(
-        tmp_path,
-        "5:memory:/\n0::/\n",
-        memory__memory_dot_limit_in_bytes=9223372036854771712,
-        memory_dot_max="max",
-    )
-    assert container_limit(**places) is None
-
-
-def test_system_without_control_groups_has_no_limit(tmp_path):
-    assert container_limit(tmp_path, tmp_path / "none") is None
-    assert container_peak(tmp_path, tmp_path / "none") is None
 
 
 def test_what_the_user_asks_for_wins():
