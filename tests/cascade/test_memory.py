@@ -83,7 +83,7 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "container_limit", lambda: PROGRAM_BYTES)
     check_program_fits(1)
     monkeypatch.setattr(memory, "container_limit", lambda: 512 * MIB)
-    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 600"):
+    with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 640"):
         check_program_fits(1)
 
 
@@ -124,7 +124,7 @@ def test_headline_scan_is_planned_below_1_2_gib_and_the_longest_below_1_7():
 )
 def test_plan_holds_what_was_measured_and_little_more(shape, spacing_mm, region_mm, peak_mib):
     planned_mib = plan(header(shape, spacing_mm), region_mm=region_mm).peak_bytes / MIB
-    assert peak_mib < planned_mib < 1.12 * peak_mib
+    assert peak_mib < planned_mib < 1.18 * peak_mib
 
 
 def test_second_look_at_thin_slices_resamples_them_beside_the_scores_of_the_first():
