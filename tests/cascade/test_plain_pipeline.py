@@ -20,8 +20,9 @@ SPACING_MM = (3.5, 2.6, 3.0)
 LEAST_DSC = 0.999
 
 
-# Phase one's box cuts an organ of the first, so that phase two looks a second time.
-@pytest.fixture(scope="module", params=[0, 2])
+# Phase one's box cuts an organ of the first, so that phase two looks a second time. Of the last a
+# tenth of the duodenum hangs on the rest by one voxel in one way and by none in the other.
+@pytest.fixture(scope="module", params=[0, 2, 5])
 def scan_path(request, tmp_path_factory):
     """Give a phantom cut so short that it takes few patches, stored in no usual order."""
     hu, _ = make_phantom(shape=(96, 110, 120), spacing_mm=SPACING_MM, seed=request.param)

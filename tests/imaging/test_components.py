@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 
 from app.imaging.components import PieceRule, components_of, find_specks, main_region
@@ -128,6 +130,33 @@ def test_a_piece_of_a_solid_organ_at_the_edge_of_the_scan_may_hang_together_beyo
 def test_what_touches_an_organ_by_a_corner_is_judged_alone():
     corner = np.s_[6:7, 8:9, 8:11]
     assert np.array_equal(specks_in((2, MAIN), (2, corner)), blocks(corner))
+
+
+def test_a_piece_of_a_hollow_organ_torn_off_by_a_voxel_stays():
+    main, beside = np.s_[0:6, 0:10, 0:10], np.s_[7:10, 1:6, 1:6]  # 6000 and 750 mm³: 12.5 %
+    near = {2: dataclasses.replace(PIECES[2], gap_mm=10.0)}
+    torn, farther, tiny = (
+        label_map((2, main), (2, piece))
+        for piece in (beside, np.s_[8:11, 1:6, 1:6], np.s_[7:8, 1:4, 1:4])
+    )  # 2 and 3 slices from the organ's last, and 90 mm³
+    for labels, gap_rules, num_specks in (
+        (torn, near, 0),
+        (torn, PIECES, 75),
+        (farther, near, 75),
+        (tiny, near, 9),
+    ):
+        specks, _ = find_specks(labels, SPACING_MM, BEYOND, gap_rules)
+        assert specks.sum() == num_specks
+
+
+def test_the_gap_is_measured_in_mm():
+    main = np.s_[0:6, 0:8, 0:12]  # 5760 mm³
+    along_y, along_x = np.s_[0:5, 9:12, 0:5], np.s_[0:5, 0:5, 13:14]
+    for piece, step_mm in ((along_y, SPACING_MM[1]), (along_x, SPACING_MM[2])):
+        for gap_mm, is_speck in ((2 * step_mm, False), (2 * step_mm - 0.1, True)):
+            rules = {2: PieceRule(main_mm3=50, piece_mm3=100, share=0.15, gap_mm=gap_mm)}
+            specks, _ = find_specks(label_map((2, main), (2, piece)), SPACING_MM, BEYOND, rules)
+            assert specks.any() == is_speck
 
 
 def test_organ_smaller_than_its_rule_is_absent():
