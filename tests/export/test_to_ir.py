@@ -57,10 +57,26 @@ def test_the_manifest_states_what_the_conversion_measured(exported):
     _, manifest, _ = exported
 
     assert manifest.conversion["largest_logit_difference"] <= 1e-3
-    assert 0 < manifest.conversion["checkpoint_rounding"] < 1e-3
+    assert manifest.conversion["checkpoint_rounding"] is None  # nobody had to know
     assert manifest.conversion["equal_argmax"] >= 0.9999
     assert set(manifest.files) == {"model.xml", "model.bin", "checkpoint.safetensors"}
     assert manifest.provenance == "random numbers"
+
+
+def test_what_float32_costs_the_checkpoint_is_found_out_where_it_matters(exported, monkeypatch):
+    folder, _, _ = exported
+    network = to_ir.open_checkpoint(folder).network
+    monkeypatch.setattr(parity, "LARGEST_DIFFERENCE", 0.0)
+    monkeypatch.setattr(parity, "ROUNDING_FACTOR", 1e3)
+
+    found = parity.check_parity(network, folder / "model.xml", CONFIGS[folder.name])
+
+    assert 0 < found.largest_rounding < 1e-3
+    assert found.largest_difference > 0
+
+    monkeypatch.setattr(parity, "ROUNDING_FACTOR", 1e-3)
+    with pytest.raises(ParityError, match="nothing was published"):
+        parity.check_parity(network, folder / "model.xml", CONFIGS[folder.name])
 
 
 def test_weights_that_fit_float16_are_stored_in_it(exported):
