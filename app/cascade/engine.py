@@ -3,7 +3,6 @@
 The only file that imports OpenVINO.
 """
 
-import importlib.util
 import os
 import sys
 import time
@@ -30,24 +29,6 @@ import openvino as ov  # noqa: E402
 
 if not sys.modules[_CONVERTER]:
     del sys.modules[_CONVERTER]
-
-
-def _import_when_used(name: str) -> None:
-    """Leave a part of a package that is imported for its first attribute to be asked for."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        return
-    loader = spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    package, _, part = name.rpartition(".")
-    setattr(sys.modules[package], part, module)
-
-
-# SciPy's wrapper for other array libraries asks NumPy for all that it has, but nothing here for
-# these, which are a sixth of what both take to import.
-_import_when_used("numpy.testing")
-_import_when_used("numpy.f2py")
 
 INPUT_NAME = "patch"
 """Name of the network's input, of static shape (1, 1, Z, Y, X)."""

@@ -74,23 +74,6 @@ def test_available_threads_are_at_most_those_of_the_machine():
     assert 1 <= available_threads() <= os.cpu_count()
 
 
-NOT_NEEDED = """
-import sys
-import app.cascade.engine
-from app.cascade import pipeline
-assert "scipy.ndimage" in sys.modules
-print("numpy.testing._private" in sys.modules, "numpy.f2py.crackfortran" in sys.modules)
-import numpy as np
-np.testing.assert_array_equal([1, 2], [1, 2])
-print("numpy.testing._private" in sys.modules, np.f2py.__version__ != "")
-"""
-
-
-def test_parts_of_numpy_that_nothing_here_uses_are_imported_when_they_are_asked_for():
-    told = subprocess.check_output([sys.executable, "-c", NOT_NEEDED], cwd=ROOT, text=True)
-    assert told.split() == ["False", "False", "True", "True"]
-
-
 @pytest.mark.parametrize(("quota", "threads"), [(None, 4), (8.0, 4), (2.0, 2), (1.0, 1), (0.3, 1)])
 def test_a_quota_of_processor_time_counts_like_processors(monkeypatch, quota, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)

@@ -185,7 +185,9 @@ def test_only_the_rooms_that_ship_are_there(run_container):
     base = ("api", "errors", "labels", "config", "manifest", "terminology")
     files = {f"{name}.py" for name in base}
     names_of_commands = ("main", "predict", "extras", "preview", "progress", "batch", "cases")
-    commands = {f"{name}.py" for name in (*names_of_commands, "console", "record", "info")}
+    commands = {
+        f"{name}.py" for name in (*names_of_commands, "console", "record", "info", "folders")
+    }
     headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
     top = {"app", "weights", "predict.sh", "LICENSE"}
     assert names == headings | top | rooms | files | commands | {"__init__.py", "__main__.py"}
