@@ -78,8 +78,7 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     UsageError
         If there is no pair, or both are one folder.
     """
-    from app.cli.cases import case_name, find_cases
-    from app.imaging.io import SCAN_SUFFIXES
+    from app.cli.cases import case_name, find_cases, scan_files
 
     if scans.is_dir() and labels.is_dir() and labels.samefile(scans):
         raise UsageError(f"--labels {labels}: the folder of the scans; keep label maps in another")
@@ -89,8 +88,7 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     if not labels.is_dir():
         raise UsageError(f"--labels {labels}: no such folder; give one where --scans is one")
     # Pictures and tables of `predict` lie beside its label maps.
-    maps = [path for path in sorted(labels.iterdir()) if path.name.lower().endswith(SCAN_SUFFIXES)]
-    named = {case_name(path): path for path in maps if path.is_file()}
+    named = {case_name(path): path for path in scan_files(labels)}
     pairs = [(case.name, case.scan_path, named[case.name]) for case in cases if case.name in named]
     if not pairs:
         raise UsageError(f"--labels {labels}: no label map is named as a scan of {scans}")

@@ -255,20 +255,26 @@ def _too_far(
     if not large:
         return small
     believed = (labeled > 0) & ~np.isin(labeled, [piece.label for piece in small])
-    near = ndimage.binary_dilation(believed, _ball(rule.gap_mm, spacing_mm))
+    near = ndimage.binary_dilation(believed, ball(rule.gap_mm, spacing_mm))
     joined = np.unique(labeled[near])
     return [piece for piece in small if piece not in large or piece.label not in joined]
 
 
-def _ball(radius_mm: float, spacing_mm: SpacingZYX) -> BoolVolume:
-    """Mark the voxels whose centers lie within a distance of the middle one's."""
+def ball(radius_mm: float, spacing_mm: SpacingZYX) -> BoolVolume:
+    """Mark the voxels whose centers lie within a distance of the middle one's.
+
+    Returns
+    -------
+    (Z, Y, X) array of bool
+        Odd sizes, as small as the ball allows: the middle voxel alone where no other is as near.
+    """
     along_mm = [
         np.arange(-math.floor(radius_mm / step_mm), math.floor(radius_mm / step_mm) + 1) * step_mm
         for step_mm in spacing_mm
     ]
     z, y, x = np.meshgrid(*along_mm, indexing="ij", sparse=True)
-    ball: BoolVolume = z**2 + y**2 + x**2 <= radius_mm**2
-    return ball
+    near: BoolVolume = z**2 + y**2 + x**2 <= radius_mm**2
+    return near
 
 
 def _reaches_edge(box: Box, within: tuple[slice, ...], scan: Box) -> bool:

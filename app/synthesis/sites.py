@@ -48,6 +48,11 @@ def step_mm(scene: Scene) -> Points:
     return step
 
 
+def _top_mm(scene: Scene) -> float:
+    """Give the height from which on an organ's highest position may be the border's."""
+    return float((scene.tissues.shape[0] - 1) * scene.spacing_mm[0] - step_mm(scene)[0])
+
+
 def positions_mm(scene: Scene, organ: Tissue) -> Points:
     """Give the positions of an organ, its inner parts included, on a thinned grid.
 
@@ -87,7 +92,7 @@ def celiac_height_mm(scene: Scene) -> float | None:
     heights = np.concatenate([gland[:, 0] for gland in glands])
     if len(heights):
         return float(np.quantile(heights, 0.25))
-    top_mm = (scene.tissues.shape[0] - 1) * scene.spacing_mm[0] - step_mm(scene)[0]
+    top_mm = _top_mm(scene)
     poles = []
     for kidney in (Tissue.RIGHT_KIDNEY, Tissue.LEFT_KIDNEY):
         points = positions_mm(scene, kidney)
@@ -108,8 +113,7 @@ def hilum_mm(scene: Scene, kidney: Tissue) -> Points | None:
     if not len(points):
         return None
     low, high = points[:, 0].min(), points[:, 0].max()
-    last_mm = (scene.tissues.shape[0] - 1) * scene.spacing_mm[0] - step_mm(scene)[0]
-    is_cut = low <= 0 or high >= last_mm
+    is_cut = low <= 0 or high >= _top_mm(scene)
     if is_cut and high - low < _SEEN_OF_KIDNEY_MM:
         return None
     height = low + scene.rng.uniform(0.4, 0.6) * (high - low)

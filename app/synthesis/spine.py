@@ -17,8 +17,7 @@ from app.synthesis.appearance import Appearance
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import Tissue
 
-_BONE = (Tissue.TRABECULAR_BONE, Tissue.CORTICAL_BONE)
-_SPINE = (*_BONE, Tissue.DISC)
+_SPUR_ROOM = (Tissue.TRABECULAR_BONE, Tissue.CORTICAL_BONE, Tissue.DISC, Tissue.MESENTERY)
 
 
 def add_spurs(scene: Scene) -> None:
@@ -29,7 +28,7 @@ def add_spurs(scene: Scene) -> None:
             return
         radius_mm = scene.rng.uniform(3.0, 9.0)
         part, at = scene.around(center, 1.5 * radius_mm)
-        part.turn(part.ball(at, radius_mm) & part.where((*_SPINE, Tissue.MESENTERY)), _BONE[1])
+        part.turn(part.ball(at, radius_mm) & part.where(_SPUR_ROOM), Tissue.CORTICAL_BONE)
 
 
 def mottle_marrow(scene: Scene) -> None:

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from app.imaging.components import ball
 from app.synthesis.scene import Scene
+from app.synthesis.sites import Points
 from app.synthesis.tissues import Tissue
 
 _RADIUS_MM = {Tissue.LIVER: 5.7, Tissue.LUNG: 6.5}
@@ -33,8 +35,6 @@ _EVERY = (slice(_THINNED // 2, None, _THINNED),) * 3
 
 _NEAR_MM = 10.0
 """How much further than the nearest place a root may lie, and how much lower than the highest."""
-
-Points = npt.NDArray[np.float64]
 
 
 def add_liver_vessels(scene: Scene) -> None:
@@ -134,15 +134,9 @@ def _paint(
     half_voxels = (radius_mm / (0.5 * step.min())).astype(int)
     for size in np.unique(half_voxels[half_voxels > 0]):
         at = centers[(half_voxels == size)[line]]
-        places = (at[:, None] + _ball(0.5 * size * step.min(), step)).reshape(-1, 3)
+        round_one = ball(0.5 * size * step.min(), scene.spacing_mm)
+        offsets = np.argwhere(round_one) - np.array(round_one.shape) // 2
+        places = (at[:, None] + offsets).reshape(-1, 3)
         z, y, x = places[((places >= 0) & (places < scene.tissues.shape)).all(1)].T
         inside = scene.tissues[z, y, x] == site
         scene.tissues[z[inside], y[inside], x[inside]] = kind
-
-
-def _ball(radius_mm: float, step_mm: Points) -> npt.NDArray[np.int64]:
-    """List the voxels of a ball, from its middle."""
-    reach = [np.arange(-size, size + 1) for size in (radius_mm / step_mm).astype(int)]
-    voxels = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, 3)
-    ball: npt.NDArray[np.int64] = voxels[((voxels * step_mm) ** 2).sum(1) <= radius_mm**2]
-    return ball

@@ -139,10 +139,12 @@ def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
 
 def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
     """Refuse to go on with a run on other cases than it was begun with."""
-    begun = asked_for(written)  # empty if an earlier version wrote it
+    begun = asked_for(written)
+    if not begun:  # an earlier version wrote it
+        return
     different = [
         f"{flag} {begun.get(flag)} then, {asked.get(flag)} now"
-        for flag in dict.fromkeys([*begun, *(asked if begun else ())])
+        for flag in {**begun, **asked}
         if begun.get(flag) != asked.get(flag)
     ]
     if different:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from app.synthesis.appearance import draw_appearance
 from app.synthesis.phantom import phantom_tissues
 
 SPACING_MM = (6.0, 4.0, 5.0)
@@ -21,3 +24,14 @@ def body_file(tmp_path_factory):
         template="none",
     )
     return path
+
+
+@pytest.fixture
+def dark_look():
+    """A look of the scan in which all tissues are as dark as air, drawn like any other."""
+
+    def draw(rng):
+        look = draw_appearance(rng)
+        return replace(look, hu=np.full(256, -1000.0, np.float32), noise_hu=0.0, sharpness=0.0)
+
+    return draw

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from app.data.held_out import FieldOfView, scan_patient, write_held_out
 from app.errors import UsageError
 from app.imaging.io import read_scan
-from app.synthesis.appearance import draw_appearance
 from app.synthesis.bank import read_body
 from app.synthesis.tissues import Tissue
 
@@ -106,14 +104,9 @@ def test_the_same_seed_gives_the_same_files_in_another_process(body_file, manife
     assert written(other)["patient_09_0000.nii.gz"] != written(here)["patient_09_0000.nii.gz"]
 
 
-def test_held_out_bones_have_the_density_of_an_age(body_file, monkeypatch):
+def test_held_out_bones_have_the_density_of_an_age(body_file, dark_look, monkeypatch):
     """Also where the look of the scan had them as dark as air."""
-
-    def dark(rng):
-        look = draw_appearance(rng)
-        return replace(look, hu=np.full(256, -1000.0, np.float32), noise_hu=0.0, sharpness=0.0)
-
-    monkeypatch.setattr("app.data.held_out.draw_appearance", dark)
+    monkeypatch.setattr("app.data.held_out.draw_appearance", dark_look)
     body = read_body(body_file)
     view = FieldOfView(NATIVE_MM, before_mm=(0.0, 0.0, 0.0), after_mm=(0.0, 60.0, 0.0))
 

@@ -99,12 +99,8 @@ def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
         assert abs(both_ways[0] - both_ways[1]) < 0.004
 
 
-def test_bones_have_the_density_of_an_age_whatever_the_look(body_file, monkeypatch):
-    def dark(rng):
-        look = draw_appearance(rng)
-        return replace(look, hu=np.full(256, -1000.0, np.float32), noise_hu=0.0, sharpness=0.0)
-
-    monkeypatch.setattr("app.data.synthetic.draw_appearance", dark)
+def test_bones_have_the_density_of_an_age_whatever_the_look(body_file, dark_look, monkeypatch):
+    monkeypatch.setattr("app.data.synthetic.draw_appearance", dark_look)
     body = load_body(body_file)
     center = np.argwhere(body.tissues == Tissue.TRABECULAR_BONE).mean(0)
 
