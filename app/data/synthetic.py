@@ -31,8 +31,12 @@ from app.synthesis.spine import age_bones
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 from app.synthesis.variation import unlabel, vary
 
+_CAVITY = (Tissue.MESENTERY, Tissue.PELVIC_SOFT_TISSUE, Tissue.BOWEL_CONTENT, Tissue.URINE)
+
 POINTS_PER_ORGAN = 400
 NEARBY_MM = 60.0
+BELLY_MM = 120.0
+"""How far below the organs patches are cut from the cavity, in mm."""
 BEND_MM = 40.0
 """Distance between the nodes of the elastic deformation, in mm."""
 
@@ -224,6 +228,20 @@ def _skin_center(body: Body, rng: np.random.Generator) -> npt.NDArray[np.float64
     return np.array((z, y, x), np.float64)
 
 
+def _belly_center(body: Body, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Choose a place in the cavity at the organs' lower half or below them.
+
+    What fills a patch without any organ there, a cyst of liters or a full bladder, is no liver.
+    """
+    lowest = max(body.organ_start[0] - round(BELLY_MM / body.spacing_mm[0]), 0)
+    z = rng.integers(lowest, (body.organ_start[0] + body.organ_stop[0]) // 2)
+    quarter = (body.organ_stop[2] - body.organ_start[2]) // 4
+    x = rng.integers(body.organ_start[2] + quarter, body.organ_stop[2] - quarter)
+    inside = np.flatnonzero(np.isin(body.tissues[z, :, x], _CAVITY))
+    y = rng.choice(inside) if len(inside) else body.tissues.shape[1] // 2
+    return np.array((z, y, x), np.float64)
+
+
 def _segment_center(
     body: Body, shape: IndexZYX, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
@@ -231,6 +249,8 @@ def _segment_center(
     kind = rng.random()
     if kind < 0.05:
         return _skin_center(body, rng)
+    if kind < 0.13:
+        return _belly_center(body, rng)
     if kind < 0.8:
         points = body.organ_points[rng.integers(len(body.organ_points))]
         point = points[rng.integers(len(points))].astype(np.float64)

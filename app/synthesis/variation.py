@@ -123,17 +123,22 @@ def add_effusion(scene: Scene) -> None:
 
 
 def add_masses(scene: Scene) -> None:
-    """Grow one to three masses between the organs, dead in part."""
+    """Grow one to three masses between the organs: solid and dead in part, or cysts with walls."""
     for _ in range(int(scene.rng.integers(1, 4))):
         center = scene.place(_SOFT)
         if center is None:
             return
-        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(130.0)))))
+        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0)))))
         mass &= scene.where((*_SOFT, Tissue.FAT))
-        kind = Tissue.MASS if scene.rng.random() < 0.7 else Tissue.CYST
-        scene.turn(mass, kind)
-        if scene.rng.random() < 0.5:
-            scene.turn(mass & (scene.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
+        if scene.rng.random() < 0.6:
+            scene.turn(mass, Tissue.MASS)
+            if scene.rng.random() < 0.5:
+                scene.turn(mass & (scene.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
+            continue
+        scene.turn(mass, Tissue.CYST)
+        if scene.rng.random() < 0.7:
+            walls = np.abs(scene.noise(scene.rng.uniform(25.0, 70.0))) < 0.05
+            scene.turn(mass & walls, Tissue.MASS)
 
 
 def add_lesions(scene: Scene) -> None:
@@ -242,7 +247,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_ascites, 0.15),
     (add_effusion, 0.08),
     (lay_crura, 0.9),
-    (add_masses, 0.3),
+    (add_masses, 0.4),
     (add_lesions, 0.25),
     (calcify, 0.2),
     (add_gallstones, 0.12),

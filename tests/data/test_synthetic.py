@@ -8,6 +8,7 @@ import torch
 from app.config import LOCATE, SEGMENT
 from app.data.synthetic import (
     SyntheticPatches,
+    _belly_center,
     _skin_center,
     cut_patch,
     draw_scan,
@@ -69,6 +70,18 @@ def test_a_place_on_the_skin_has_air_in_front_of_it_and_the_body_behind(body_fil
         assert body.tissues[z, y, x] != Tissue.AIR
         assert (body.tissues[z, :y, x] == Tissue.AIR).all()
         assert body.organ_start[0] <= z < body.organ_stop[0]
+
+
+def test_a_place_in_the_belly_lies_in_the_cavity_no_higher_than_the_organs_middle(body_file):
+    body = load_body(body_file)
+    middle = (body.organ_start[0] + body.organ_stop[0]) / 2
+    found = set()
+    for seed in range(40):
+        z, y, x = _belly_center(body, np.random.default_rng(seed)).astype(int)
+        assert z < middle
+        found.add(int(body.tissues[z, y, x]))
+    assert Tissue.MESENTERY in found
+    assert Tissue.AIR not in found
 
 
 def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):

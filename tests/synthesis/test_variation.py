@@ -48,7 +48,7 @@ REPLACES = {
     variation.dilate_renal_pelvis: KIDNEYS,
     variation.add_limb: {Tissue.AIR},
     spine.mottle_marrow: {Tissue.TRABECULAR_BONE},
-    spine.add_spurs: {*spine._SPINE, Tissue.MESENTERY},
+    spine.add_spurs: {*spine._SPUR_ROOM, Tissue.MESENTERY},
     vessels.add_liver_vessels: {Tissue.LIVER, Tissue.LIVER_VESSEL},
     vessels.add_lung_vessels: {Tissue.LUNG},
 }
