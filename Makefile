@@ -49,11 +49,13 @@ run: $(BIN)/.run ## Segment the scans in inputs/ (or a phantom, if there are non
 test: $(BIN)/.dev ## Run all tests; container tests too where a Docker engine answers
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-check: $(BIN)/.dev $(BIN)/.tools ## Run what CI runs before the tests: linter, format, types, import contracts, docs
+check: $(BIN)/.dev $(BIN)/.tools ## Run what CI runs before the tests: linter, format, types, import contracts, that tests load, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@echo $(BIN)/python -m pytest --collect-only # a test that cannot be loaded is found here, not after the image is built
+	@found=$$($(BIN)/python -m pytest --collect-only --quiet) || { echo "$$found"; exit 1; }
 	$(BIN)/mkdocs build --strict --quiet
 	requirements/audit.sh .venv/tools/bin/pip-audit || [ $$? -eq 3 ] # offline is no fault of the code
 
