@@ -10,6 +10,7 @@
     ├── EmptyRegionError            a mask that must hold foreground holds none
     ├── OutputError                 a result cannot be written
     ├── MemoryLimitError            the scan does not fit the memory cap
+    ├── TrainingError               a training run comes to nothing
     └── WeightsError                a weights folder is missing, changed or inconsistent
         └── ParityError             a converted network differs from its checkpoint
 
@@ -47,6 +48,10 @@ class OutputError(CascadeError):
 
 class MemoryLimitError(CascadeError):
     """The scan does not fit the memory cap."""
+
+
+class TrainingError(CascadeError):
+    """A training run comes to nothing."""
 
 
 class WeightsError(CascadeError):

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 class Curve:
     """Rows of step, mean loss, learning rate and seconds a step.
 
+    Steps that were skipped have no loss (NaN) and no part in the mean.
+
     Parameters
     ----------
     path : Path
@@ -33,6 +36,7 @@ class Curve:
         self.config = config
         self.board = board
         self.losses: list[float] = []
+        self.num_steps = 0
         self.elapsed_s = 0.0
         self.start_clock()
 
@@ -42,12 +46,15 @@ class Curve:
 
     def add(self, step: int, loss: float) -> None:
         """Take in one step; every so often, write a row."""
-        self.losses.append(loss)
+        if not math.isnan(loss):
+            self.losses.append(loss)
+        self.num_steps += 1
         self.elapsed_s += time.monotonic() - self.since
         self.start_clock()
         if step % self.config.log_every:
             return
-        mean, pace_s = sum(self.losses) / len(self.losses), self.elapsed_s / len(self.losses)
+        mean = sum(self.losses) / len(self.losses) if self.losses else math.nan
+        pace_s = self.elapsed_s / self.num_steps
         rate = learning_rate(step, self.config)
         logger.info("step %d  loss %.4f  %.2f s a step", step, mean, pace_s)
         with self.path.open("a", newline="") as file:
@@ -55,4 +62,4 @@ class Curve:
         if self.board is not None:
             values = {"loss": mean, "learning_rate": rate, "seconds_per_step": pace_s}
             self.board.scalars(step, values)
-        self.losses, self.elapsed_s = [], 0.0
+        self.losses, self.num_steps, self.elapsed_s = [], 0, 0.0

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from app.errors import TrainingError
 from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import (
     load_start,
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 STATE_NAME = "state.pt"
 CURVE_NAME = "curve.csv"
+
+MOST_SKIPPED = 5
+"""Steps in a row without a finite gradient that end a run; a single one may be a patch's fault."""
 
 
 class _Costs(nn.Module):
@@ -95,6 +100,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.step = 0
+        self.num_skipped = 0  # in a row, up to now
         self.saved_at = 0.0
         output.mkdir(parents=True, exist_ok=True)
 
@@ -150,11 +156,24 @@ class Trainer:
     def train_step(self, *batch: Tensor) -> float:
         """Take one optimizer step and give its loss.
 
+        Without a finite gradient the step is skipped: weights, averages and AdamW's moments
+        would be lost for good. It counts as a step all the same.
+
         Parameters
         ----------
         *batch : tensors
             Images, (N, 1, Z, Y, X) of float32; labels, (N, 1, Z, Y, X) of int64; and,
             if not all are labeled in every case, the labeled classes, (N, C) of bool.
+
+        Returns
+        -------
+        float
+            NaN for a step that was skipped.
+
+        Raises
+        ------
+        TrainingError
+            If this step is the last of ``MOST_SKIPPED`` in a row that were skipped.
         """
         device = self.process.device
         batch = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
@@ -162,15 +181,39 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.config)
             # A state brings back that of the run's start.
             group["weight_decay"] = self.config.weight_decay
+        # The forward pass moves the running statistics of batch norms, NaN or not.
+        statistics = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16):
             loss = self.costs(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        length = nn.utils.get_total_norm(_gradients(self.costs))
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        self.optimizer.step()
         self.step += 1
+        # Both at once: each number read makes a GPU wait.
+        cost, norm = torch.hstack([loss.detach(), length]).tolist()
+        # Several processes share the gradients, but not the loss, and have to decide alike.
+        if not math.isfinite(norm):
+            self._skip(cost, norm, statistics)
+            return math.nan
+        self.num_skipped = 0
+        self.optimizer.step()
         self.average.update(self.model, self.step)
-        return float(loss.detach())
+        return float(cost)
+
+    def _skip(self, loss: float, norm: float, statistics: list[Tensor]) -> None:
+        """Leave all as it was before a step, and end the run if there were too many of them."""
+        for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+        self.num_skipped += 1
+        logger.warning("step %d skipped: loss %g, length of the gradient %g", self.step, loss, norm)
+        if self.num_skipped == MOST_SKIPPED:
+            raise TrainingError(
+                f"{self.output}: the gradient was not finite in {MOST_SKIPPED} steps in a row, up "
+                f"to step {self.step}; {STATE_NAME} there is of before, if there is one. Give the "
+                "command again with a lower --learning-rate or, in the [training] table of "
+                "--config, mixed_precision = false"
+            )
 
     def run(
         self,
@@ -202,12 +245,21 @@ class Trainer:
                 self.save()
                 validate(self.average.module, self.step)
                 curve.start_clock()
-            elif time.monotonic() - self.saved_at > self.config.checkpoint_every_s:
+            elif self._is_save_due():
                 self.save()
         if self.process.is_first:
             self.save()
+
+    def _is_save_due(self) -> bool:
+        # While steps are skipped, the weights themselves may be at fault.
+        is_late = time.monotonic() - self.saved_at > self.config.checkpoint_every_s
+        return is_late and self.num_skipped == 0
 
     def is_validation_due(self) -> bool:
         """Tell whether the weights are to be validated at this step."""
         every = self.config.validate_every
         return every > 0 and (self.step % every == 0 or self.step >= self.config.steps)
+
+
+def _gradients(module: nn.Module) -> list[Tensor]:
+    return [weights.grad for weights in module.parameters() if weights.grad is not None]

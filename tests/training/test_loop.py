@@ -1,16 +1,18 @@
+import copy
 import csv
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from app.errors import WeightsError
+from app.errors import TrainingError, WeightsError
 from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_weights, save_weights
 from app.training.config import TrainingConfig
-from app.training.loop import CURVE_NAME, STATE_NAME, Trainer
+from app.training.loop import CURVE_NAME, MOST_SKIPPED, STATE_NAME, Trainer
 from app.training.objective import Objective
 
 CONFIG = TrainingConfig(
@@ -200,3 +202,80 @@ def test_validation_is_due_every_so_often_and_at_the_end(tmp_path, step, every, 
     trainer.step = step
 
     assert trainer.is_validation_due() is due
+
+
+class Rooted(Objective):
+    """A weight of its own; at zero the loss is finite and the gradient is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, *batch):
+        return super().forward(*batch) + self.weight.sqrt().sum()
+
+
+def learnt(trainer):
+    """Copy all that a step changes, running statistics among it."""
+    parts = (trainer.model, trainer.average.module, trainer.objective)
+    states = [*(part.state_dict() for part in parts), trainer.optimizer.state_dict()["state"]]
+    return copy.deepcopy(states)
+
+
+def broken_at(*steps):
+    """As :func:`bright_voxels`, with a voxel that is no number in the patches of some steps."""
+    for step, (images, labels) in enumerate(bright_voxels(), start=1):
+        if step in steps:
+            images[1, 0, 2, 3, 4] = torch.nan
+        yield images, labels
+
+
+@pytest.mark.parametrize("at_fault", ["patch", "gradient"])
+def test_a_step_without_a_finite_gradient_changes_nothing_but_the_count(tmp_path, at_fault):
+    torch.manual_seed(0)
+    layers = [nn.Conv3d(1, 4, 1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 1)]
+    trainer = Trainer(nn.Sequential(*layers), CONFIG, tmp_path, objective=Rooted())
+    sound, broken = itertools.islice(broken_at(2), 2)
+    trainer.train_step(*sound)
+    if at_fault == "gradient":
+        trainer.objective.weight.data.zero_()
+        broken = sound
+    before = learnt(trainer)
+
+    assert math.isnan(trainer.train_step(*broken))
+
+    torch.testing.assert_close(learnt(trainer), before, rtol=0, atol=0)
+    assert trainer.step == 2
+
+
+@pytest.mark.parametrize(("log_every", "without_loss"), [(2, []), (1, ["3"])])
+def test_a_run_goes_on_after_a_skipped_step_and_tells_it(tmp_path, caplog, log_every, without_loss):
+    config = replace(CONFIG, log_every=log_every)
+    trainer = Trainer(network(), config, tmp_path, objective=Objective())
+
+    trainer.run(broken_at(3))
+
+    assert trainer.step == 6
+    assert "step 3" in caplog.text
+    with (tmp_path / CURVE_NAME).open() as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 6 // log_every
+    assert [row[0] for row in rows if math.isnan(float(row[1]))] == without_loss
+
+
+def test_a_run_of_skipped_steps_alone_ends_and_leaves_the_last_good_state(tmp_path):
+    # Saved after each step, were it not for what is skipped.
+    config = replace(CONFIG, steps=100, checkpoint_every_s=0.0)
+    trainer = Trainer(network(), config, tmp_path, objective=Objective())
+    first = 3 + 2  # one skipped step does not count with those after a good one
+    last = first + MOST_SKIPPED - 1
+
+    with pytest.raises(TrainingError, match=rf"{MOST_SKIPPED} steps .*{last}.*--learning-rate"):
+        trainer.run(broken_at(3, *range(first, 100)))
+
+    resumed = Trainer(network(), config, tmp_path, objective=Objective())
+    assert resumed.resume()
+    assert resumed.step == 4
+    for found, expected in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(found, expected)
+        assert found.isfinite().all()
