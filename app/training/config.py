@@ -109,6 +109,10 @@ class TrainingConfig:
                 f"{self.patches_per_scan} from each scan; choose a multiple"
             )
 
+    def seed_from(self, step: int) -> int:
+        """Give the seed of a run from a step on: one that goes on draws what it has not seen."""
+        return self.seed + 1_000_003 * step
+
 
 RECIPES = {
     "locate": TrainingConfig(

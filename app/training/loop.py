@@ -234,6 +234,8 @@ class Trainer:
         if self.step >= self.config.steps:
             logger.info("nothing left to train: %d of %d steps done", self.step, self.config.steps)
         self.model.train()
+        # All processes drew the same weights; the paths that each drops are to be its own.
+        torch.manual_seed(self.config.seed_from(self.step) + self.process.rank)
         self.saved_at = time.monotonic()
         curve = Curve(self.output / CURVE_NAME, self.config, self.board)
         for batch in itertools.islice(batches, max(0, self.config.steps - self.step)):

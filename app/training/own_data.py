@@ -138,8 +138,7 @@ def _draw(
     return batches(
         dataset,
         scans_per_batch=config.batch_size // patches_per_scan,
-        # A resumed run goes on with patches it has not seen yet.
-        seed=config.seed + 1_000_003 * step,
+        seed=config.seed_from(step),
         workers=workers,
         rank=process.rank,
         world_size=process.size,

@@ -76,8 +76,7 @@ def _patches(
         bodies,
         phase,
         patch_shape=config.patch_shape,
-        # A resumed run goes on with patches it has not seen yet.
-        seed=config.seed + 1_000_003 * step,
+        seed=config.seed_from(step),
     )
     if not scans:
         return synthetic

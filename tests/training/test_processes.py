@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from app.config import LOCATE
 from app.errors import CascadeError, UsageError
-from app.models.locator import Locator
+from app.models.locator import DropPath, Locator
 from app.training.config import TrainingConfig
 from app.training.loop import Trainer
 from app.training.objective import Objective
@@ -57,3 +61,55 @@ def test_what_a_process_refuses_is_told_as_if_there_were_one(tmp_path):
         run_on_devices(refuse, 2, folder=tmp_path)
 
     assert str(together.value) == str(alone.value) == f"{tmp_path}: choose another"
+
+
+class RandomPath(nn.Module):
+    """A network that notes which of its samples were dropped."""
+
+    def __init__(self):
+        super().__init__()
+        self.begin = nn.Conv3d(1, 4, 1)
+        self.norm = nn.BatchNorm3d(4)
+        self.path = DropPath(0.5)
+        self.end = nn.Conv3d(4, 2, 1)
+        self.kept = []
+
+    def forward(self, x):
+        x = self.path(self.norm(self.begin(x)))
+        self.kept.append(x.flatten(1).any(dim=1))
+        return self.end(x)
+
+
+class OwnEntropy(nn.Module):
+    """A loss that the processes do not share."""
+
+    def forward(self, model, images, labels):
+        return F.cross_entropy(model(images), labels[:, 0])
+
+
+def train_together(*, process, output):
+    """Train for three steps, with a voxel that is no number in the second of the last process."""
+    torch.manual_seed(0)
+    config = replace(CONFIG, steps=3)
+    trainer = Trainer(RandomPath(), config, output, objective=OwnEntropy(), process=process)
+    images = torch.randn(3, 16, 1, 4, 5, 6)
+    labels = (images > 0.5).long()
+    if process.rank == 1:
+        images[1, 0, 0, 0, 0, 0] = torch.nan
+    trainer.run(zip(images, labels, strict=True))
+    network = trainer.model
+    found = {"kept": torch.stack(network.kept), "weights": network.state_dict()}
+    torch.save(found, output / f"{process.rank}.pt")
+
+
+def test_processes_drop_paths_of_their_own_and_skip_a_step_together(tmp_path):
+    run_on_devices(train_together, 2, output=tmp_path)
+
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for name, value in first["weights"].items():
+        assert value.isfinite().all()
+        if "running" not in name:  # which each process keeps where there is no GPU
+            torch.testing.assert_close(second["weights"][name], value, rtol=0, atol=0)
+    assert first["weights"]["norm.num_batches_tracked"] == 2
+    sound = [0, 2]  # what is no number is not dropped
+    assert (first["kept"][sound] != second["kept"][sound]).any(dim=1).all()
