@@ -2,7 +2,8 @@
 
 For every X.nii.gz in the folder of --predictions, the label map of the same name is
 refined and written to the folder of --output; where there is none yet, the prediction
-is taken as it is. A prediction's label map must lie on the grid of the given one.
+is taken as it is. A prediction's label map must lie on the grid of the given one; one
+without any organ counts as none.
 
 Rules:
   published  an organ is wherever the label map or the prediction has it
@@ -12,7 +13,7 @@ Rules:
 
 --measure breaks true label maps on purpose and prints how well each rule repairs them.
 --learn measures where organs lie to each other, for the plausible rule.
-`python -m app rounds` runs whole rounds of it. Exit code: 0 all written, 1 some not, 2 wrong use.
+`python -m app rounds` runs whole rounds of it. Exit code: 0 all done, 1 some failed, 2 wrong use.
 """
 
 import argparse
@@ -87,6 +88,8 @@ def _refine(arguments: argparse.Namespace) -> int:
         if outcome.problem:
             num_failed += 1
             sys.stderr.write(f"{outcome.name}: {outcome.problem}\n")
+        elif outcome.note:
+            sys.stderr.write(f"{outcome.name}: {outcome.note}\n")
         else:
             print(f"{outcome.name}: {outcome.changed:.1%} of the labeled voxels changed")
     return 1 if num_failed else 0

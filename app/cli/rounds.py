@@ -20,13 +20,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.cli import train
 from app.cli.preview import read_record
 from app.cli.refine import RULES
 from app.config import DEFAULT_WEIGHTS
-from app.errors import UsageError
+from app.errors import InputError, UsageError
 from app.manifest import CHECKPOINT_NAME, TRAINING_NAME
+
+if TYPE_CHECKING:
+    from app.imaging.geometry import Geometry
 
 HELP = "train in rounds on pseudo-labels: predict, refine, train, and again"
 
@@ -130,14 +134,37 @@ def _check_folders(arguments: argparse.Namespace) -> None:
     """Refuse folders that are not as they must be, before any scan is predicted."""
     from app.data.cases import IMAGES, images_in
 
-    scans = images_in(arguments.data / IMAGES, "--data")
+    images = images_in(arguments.data / IMAGES, "--data")
     if arguments.labels is not None:
         labels = images_in(arguments.labels, "--labels")
-        if not labels.keys() & {name.removesuffix("_0000") for name in scans}:
+        scans = {name.removesuffix("_0000"): path for name, path in images.items()}
+        if not labels.keys() & scans.keys():
             raise UsageError(
                 f"--labels {arguments.labels}: no label map is named as a scan of "
                 f"{arguments.data / IMAGES} (X.nii.gz for X_0000.nii.gz)"
             )
+        for name in sorted(labels.keys() & scans.keys()):
+            _check_grid(labels[name], scans[name])
+
+
+def _check_grid(labels: Path, scan: Path) -> None:
+    """Refuse a label map that is not on its scan's grid, by the headers alone."""
+    from app.imaging.label_maps import grid_difference
+
+    try:
+        expected = _grid(scan)
+    except InputError:  # told and left out by `predict`
+        return
+    if difference := grid_difference(expected, _grid(labels)):
+        raise UsageError(f"{labels}: not on the grid of {scan}: {difference}; resample it")
+
+
+def _grid(path: Path) -> "Geometry":
+    from app.imaging.io import peek
+    from app.imaging.orientation import nearest_orientation, turn_geometry
+
+    stored = peek(path).geometry
+    return turn_geometry(stored, nearest_orientation(stored))
 
 
 def _check_train_options(arguments: argparse.Namespace) -> None:

@@ -33,12 +33,15 @@ class Outcome:
         Of the file.
     changed : float
         Share of the labeled voxels, before or after, that have another label now.
+    note : str
+        What a user should know; empty if there is nothing.
     problem : str
-        Why nothing was written; empty if all went well.
+        Why refining failed, and nothing was written; empty if all went well.
     """
 
     name: str
     changed: float = 0.0
+    note: str = ""
     problem: str = ""
 
 
@@ -54,6 +57,7 @@ def refine_folder(
 
     A prediction without a label map is written as it is: its scan had no label yet.
     So is a label map without a prediction: it is not to be lost for the next round.
+    A prediction without any organ counts as none: it would teach that all is background.
 
     Parameters
     ----------
@@ -90,20 +94,14 @@ def refine_folder(
     apply = _apply(rule)
     for name in sorted(given.keys() | predicted.keys()):
         try:
-            path = output / f"{name}.nii.gz"
-            if name not in predicted:
-                _take_over(given[name], path)
-                changed = 0.0
-            elif name not in given:
-                _take_over(predicted[name], path)
-                changed = 1.0
-            else:
-                if confidence is not None and name not in sure:
-                    raise InputError(f"--confidence {confidence}: no image of this name")
-                changed = _refine_file(given[name], predicted[name], sure.get(name), path, apply)
-            yield Outcome(name=name, changed=changed)
+            if confidence is not None and name in given and name in predicted and name not in sure:
+                raise InputError(f"--confidence {confidence}: no image of this name")
+            outcome = _refine_case(
+                name, given.get(name), predicted.get(name), sure.get(name), output, apply
+            )
         except CascadeError as error:
-            yield Outcome(name=name, problem=str(error))
+            outcome = Outcome(name=name, problem=str(error))
+        yield outcome
 
 
 _Apply: TypeAlias = Callable[
@@ -120,30 +118,48 @@ def _apply(rule: Rule) -> _Apply:
     )
 
 
-def _take_over(path: Path, output: Path) -> None:
-    """Write a label map as it is."""
-    labels, source = _read(path, NUM_CLASSES - 1)
-    write_label_map(labels, source, output)
+def _refine_case(
+    name: str,
+    labels_path: Path | None,
+    predicted_path: Path | None,
+    confidence_path: Path | None,
+    output: Path,
+    apply: _Apply,
+) -> Outcome:
+    """Write what is to be the label map of one scan, if there is anything to write."""
+    path = output / f"{name}.nii.gz"
+    given = None if labels_path is None else _read(labels_path, NUM_CLASSES - 1)
+    predicted = None if predicted_path is None else _read(predicted_path, NUM_CLASSES - 1)
+    note = ""
+    if predicted is not None and not predicted[0].any():
+        predicted = None
+        kept = "left out" if given is None else "the label map stays as it is"
+        note = f"the prediction is empty; {kept}"
+    if given is not None and predicted is not None:
+        changed = _refine(given, predicted, confidence_path, path, apply)
+        return Outcome(name=name, changed=changed)
+    if only := given or predicted:
+        write_label_map(*only, path)
+    return Outcome(name=name, changed=0.0 if predicted is None else 1.0, note=note)
 
 
-def _refine_file(
-    labels_path: Path,
-    predicted_path: Path,
+def _refine(
+    given: tuple[LabelVolume, Source],
+    predicted: tuple[LabelVolume, Source],
     confidence_path: Path | None,
     output: Path,
     apply: _Apply,
 ) -> float:
     """Write one refined label map; give the share of labeled voxels that changed."""
-    predicted, source = _read(predicted_path, NUM_CLASSES - 1)
-    labels, labels_source = _read(labels_path, NUM_CLASSES - 1)
-    _check_same_grid(labels_path, labels_source, predicted_path, source)
+    labels, source = given
+    _check_same_grid(source, predicted[1])
     confidence: FloatVolume | None = None
     if confidence_path is not None:
         percent, confidence_source = _read(confidence_path, 100)
-        _check_same_grid(labels_path, labels_source, confidence_path, confidence_source)
+        _check_same_grid(source, confidence_source)
         confidence = percent.astype(np.float32) / np.float32(100)
-    refined = apply(labels, predicted, source.geometry.spacing_mm, confidence)
-    write_label_map(refined, labels_source, output)
+    refined = apply(labels, predicted[0], source.geometry.spacing_mm, confidence)
+    write_label_map(refined, source, output)
     touched = int(np.count_nonzero((labels > 0) | (refined > 0)))
     return int(np.count_nonzero(labels != refined)) / max(1, touched)
 
@@ -157,7 +173,8 @@ def _read(path: Path, most: int) -> tuple[LabelVolume, Source]:
     return scan.array.astype(np.uint8), source
 
 
-def _check_same_grid(one: Path, expected: Source, other: Path, came: Source) -> None:
+def _check_same_grid(expected: Source, came: Source) -> None:
     difference = grid_difference(expected.geometry, came.geometry)
     if difference:
+        one, other = expected.header.path, came.header.path
         raise InputError(f"{other}: not on the grid of {one}: {difference}")

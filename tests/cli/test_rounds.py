@@ -4,7 +4,9 @@ import json
 import shutil
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from own_data import write_image
 from safetensors.torch import load_file, save_file
@@ -34,11 +36,13 @@ PHASE = replace(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, body, stand_in_weights):
-    """Give a folder with weights and data: a is labeled, b is not, c is damaged."""
+    """Give a folder with weights and data: a is labeled, b is not, c is damaged, d is air."""
     folder = tmp_path_factory.mktemp("rounds")
     hu, labels, (z, y, x) = body
     for name in "ab":
         write_image(folder / "data" / "imagesTr" / f"{name}_0000.nii.gz", hu, spacing_xyz=(x, y, z))
+    air = np.full((5, 6, 7), -1000, np.int16)
+    write_image(folder / "data" / "imagesTr" / "d_0000.nii.gz", air, spacing_xyz=(x, y, z))
     (folder / "data" / "imagesTr" / "c_0000.nii.gz").write_bytes(b"\x1f\x8b no more")
     write_image(folder / "data" / "labelsTr" / "a.nii.gz", labels, spacing_xyz=(x, y, z))
     shutil.copytree(stand_in_weights / "locate", folder / "weights" / "locate")
@@ -67,7 +71,11 @@ def states(folder):
 def test_each_round_goes_on_from_the_one_before_and_nothing_is_done_twice(folder, capfd):
     first, second = (folder / "out" / f"round_{number}" for number in (1, 2))
     assert rounds(folder, 1) == 0
+    assert {path.name for path in (first / "predictions").glob("?.nii.gz")} == {
+        "a.nii.gz", "b.nii.gz", "d.nii.gz",
+    }  # fmt: skip
     assert {path.name for path in (first / "labels").iterdir()} == {"a.nii.gz", "b.nii.gz"}
+    assert "d: the prediction is empty" in capfd.readouterr().err
     cases = json.loads((first / "segment" / "data.json").read_text())["train"]
     assert [case["labels"] for case in cases] == [
         str(folder / "data" / "labelsTr" / "a.nii.gz"),
@@ -132,6 +140,7 @@ def test_what_cannot_be_done_is_told_before_any_work(tmp_path, folder, capsys, m
         (["--data", "nowhere"], "--data: no folder nowhere/imagesTr"),
         (["--labels", "nowhere"], "--labels: no folder nowhere"),
         (["--labels", "misnamed"], "--labels misnamed: no label map is named as a scan of"),
+        (["--labels", "moved"], "moved/b.nii.gz: not on the grid of"),
         (["--", "--devices", "0"], "--devices 0"),
         (["--", "--hold-out", "manifest.json"], "--hold-out manifest.json: only with --bank"),
     ],
@@ -141,6 +150,13 @@ def test_rounds_are_not_begun_on_what_they_cannot_go_through(
 ):
     (tmp_path / "misnamed").mkdir()
     shutil.copy(folder / "data" / "labelsTr" / "a.nii.gz", tmp_path / "misnamed" / "a_0000.nii.gz")
+    labels = sitk.ReadImage(str(folder / "data" / "labelsTr" / "a.nii.gz"))
+    (tmp_path / "moved").mkdir()
+    # On the scan's grid, though stored in another order; and beside it.
+    sitk.WriteImage(sitk.DICOMOrient(labels, "RAI"), str(tmp_path / "moved" / "a.nii.gz"))
+    labels.SetOrigin((2.0, 0.0, 0.0))
+    sitk.WriteImage(labels, str(tmp_path / "moved" / "b.nii.gz"))
+    shutil.copy(tmp_path / "moved" / "b.nii.gz", tmp_path / "moved" / "c.nii.gz")  # damaged scan
     monkeypatch.chdir(tmp_path)
     words = ["rounds", "--data", str(folder / "data"), "--output", "out", "--weights"]
 

@@ -74,6 +74,26 @@ def test_a_label_map_without_a_prediction_is_not_lost(tmp_path):
     np.testing.assert_array_equal(read_scan(tmp_path / "out" / "b.nii.gz")[0].array, half)
 
 
+@pytest.mark.parametrize("rule", ["published", "plausible"])
+def test_an_empty_prediction_counts_as_none_and_is_told(tmp_path, rule):
+    write_pair(tmp_path, "whole")
+    half, _ = write_pair(tmp_path, "labeled")
+    write_pair(tmp_path, "alone")
+    for name in ("labeled", "alone"):
+        write_image(tmp_path / "predictions" / f"{name}.nii.gz", np.zeros(SHAPE, np.uint8))
+    (tmp_path / "labels" / "alone.nii.gz").unlink()
+
+    outcomes = refine(tmp_path, rule)
+
+    assert {name: "empty" in outcome.note for name, outcome in outcomes.items()} == {
+        "alone": True, "labeled": True, "whole": False,
+    }  # fmt: skip
+    assert not any(outcome.problem for outcome in outcomes.values())
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["labeled.nii.gz", "whole.nii.gz"]
+    np.testing.assert_array_equal(read_scan(tmp_path / "out" / written[0])[0].array, half)
+
+
 def test_folders_without_a_name_in_common_are_wrong_use(tmp_path):
     write_pair(tmp_path, "a")
     (tmp_path / "predictions" / "a.nii.gz").rename(tmp_path / "predictions" / "b.nii.gz")
