@@ -92,6 +92,14 @@ class Cascade:
             return None
         return max(ended for _, ended in times) - min(began for began, _ in times)
 
+    def threads(self) -> int | None:
+        """Give the threads of a network compiled in the background; None if it was not done so.
+
+        Both phases have the same.
+        """
+        network = self.segment.network
+        return network.threads if isinstance(network, PendingNetwork) else None
+
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
         """Check that a scan fits the memory cap; see :func:`plan_memory`."""
         return plan_memory(

@@ -180,6 +180,7 @@ class CpuNetwork:
                 "with AVX, as `lscpu` tells, so run on another"
             ) from error
         self._request = compiled.create_infer_request()
+        self._threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._patch_shape: IndexZYX = (shape[2], shape[3], shape[4])
         self._num_channels = int(scores_shape[1])
 
@@ -192,6 +193,11 @@ class CpuNetwork:
     def num_channels(self) -> int:
         """Number of scores per voxel."""
         return self._num_channels
+
+    @property
+    def threads(self) -> int:
+        """Threads that the engine computes with, of those asked for: no more than processors."""
+        return self._threads
 
     def run(self, patch: FloatVolume) -> FloatVolume:
         """Score one patch.
@@ -228,7 +234,7 @@ class PendingNetwork:
     """
 
     def __init__(
-        self, compile_network: Callable[[], PatchNetwork], compiler: ThreadPoolExecutor
+        self, compile_network: Callable[[], CpuNetwork], compiler: ThreadPoolExecutor
     ) -> None:
         self._future = compiler.submit(_timed, compile_network)
 
@@ -237,6 +243,11 @@ class PendingNetwork:
         """When compiling began and ended, by :func:`time.perf_counter`; waits for its end."""
         _, began, ended = self._future.result()
         return began, ended
+
+    @property
+    def threads(self) -> int:
+        """Threads that the engine computes with; waits for the network."""
+        return self._future.result()[0].threads
 
     @property
     def patch_shape(self) -> IndexZYX:
@@ -257,6 +268,6 @@ class PendingNetwork:
         self._future.result()[0].release()
 
 
-def _timed(compile_network: Callable[[], PatchNetwork]) -> tuple[PatchNetwork, float, float]:
+def _timed(compile_network: Callable[[], CpuNetwork]) -> tuple[CpuNetwork, float, float]:
     began = time.perf_counter()
     return compile_network(), began, time.perf_counter()

@@ -159,9 +159,11 @@ class _Keeper:
         self._lock = threading.Lock()
 
     def note_compiled(self, cascade: Cascade) -> None:
-        """Note how long the networks took to compile, in the background."""
+        """Note how long the networks took to compile, in the background, and their threads."""
         seconds = cascade.compile_s()
         self.record["startup_seconds"]["compile"] = None if seconds is None else round(seconds, 3)
+        # Until then it was what was asked for.
+        self.record["threads"] = cascade.threads() or self.record["threads"]
 
     def add(self, *entries: dict[str, Any]) -> None:
         """Add cases and write the record."""

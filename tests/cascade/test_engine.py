@@ -103,6 +103,13 @@ def test_a_patch_has_all_processors_that_are_left_to_itself(stand_in_weights, mo
     assert (streams, threads) == (1, available)
 
 
+def test_a_network_tells_the_threads_it_has_got(stand_in_weights):
+    model = stand_in_weights / "locate" / "model.xml"
+    assert CpuNetwork(model, threads=1, precision="f32").threads == 1
+    wanted = 4 * os.cpu_count()
+    assert 1 <= CpuNetwork(model, threads=wanted, precision="f32").threads <= os.cpu_count()
+
+
 def test_importing_the_engine_reports_to_nobody(tmp_path):
     # OpenVINO's usage reports keep an identity in the home folder.
     subprocess.run(

@@ -57,6 +57,13 @@ def test_record_tells_how_long_the_start_took(scans, tmp_path, stand_in_weights)
     assert startup["import"] is None or startup["import"] > 0.1
 
 
+def test_record_tells_the_threads_that_the_engine_takes(scans, tmp_path, stand_in_weights):
+    wanted = str(4 * os.cpu_count())
+    (scans / "b_0000.nii.gz").unlink()
+    assert predict(scans, tmp_path / "labels", stand_in_weights, "--threads", wanted) == 0
+    assert 1 <= record_of(tmp_path / "labels")["threads"] <= os.cpu_count()
+
+
 def test_one_damaged_scan_does_not_stop_the_others(scans, tmp_path, stand_in_weights, capsys):
     output = tmp_path / "new" / "labels"
     assert predict(scans, output, stand_in_weights) == 1
