@@ -17,10 +17,10 @@ from app.data.splits import split_anatomies
 from app.errors import UsageError
 from app.imaging.geometry import LabelVolume, ScanVolume, SpacingZYX
 from app.imaging.resample import resample_nearest, resampled_shape
-from app.synthesis.appearance import draw_appearance, scan
+from app.synthesis.appearance import scan
 from app.synthesis.bank import BankedBody, read_body
 from app.synthesis.files import parse_orientation, store, write_phantom
-from app.synthesis.spine import age_bones
+from app.synthesis.spine import draw_aged_appearance
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 from app.synthesis.variation import unlabel, vary
 
@@ -101,8 +101,7 @@ def scan_patient(
     # Slices stay as thin as the body's, so that thick ones are averaged by the scanner.
     thin: SpacingZYX = (min(step_z, body.spacing_mm[0]), step_y, step_x)
     fine = resample_nearest(tissues, body.spacing_mm, thin)
-    appearance = age_bones(draw_appearance(rng), rng)
-    appearance = replace(appearance, slice_mm=step_z, pixel_mm=0.0)
+    appearance = replace(draw_aged_appearance(rng), slice_mm=step_z, pixel_mm=0.0)
     hu, scanned_mm = scan(fine, thin, appearance, rng)
     shape = resampled_shape(fine.shape, thin, scanned_mm)
     return np.rint(hu).astype(np.int16), resample_nearest(

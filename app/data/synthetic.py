@@ -24,10 +24,10 @@ from app.errors import UnreadableScanError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.intensity import normalize
 from app.imaging.resample import resample_linear
-from app.synthesis.appearance import AIR_HU, Appearance, draw_appearance, render, scan
+from app.synthesis.appearance import AIR_HU, Appearance, render, scan
 from app.synthesis.bank import read_body
 from app.synthesis.fields import smooth_field
-from app.synthesis.spine import age_bones
+from app.synthesis.spine import draw_aged_appearance
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 from app.synthesis.variation import unlabel, vary
 
@@ -199,7 +199,7 @@ def draw_scan(
     tissues = cut_patch(body, source)
     labels = ORGAN_OF_TISSUE[cut_patch(body, _blocks_center(source))]
     unlabel(labels, tissues, vary(tissues, fine_mm, rng))
-    hu, scanned_mm = scan(tissues, fine_mm, age_bones(draw_appearance(rng), rng), rng)
+    hu, scanned_mm = scan(tissues, fine_mm, draw_aged_appearance(rng), rng)
     return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
 
 
@@ -294,7 +294,7 @@ def segment_example(
 
 def _coarse_appearance(rng: np.random.Generator) -> Appearance:
     """Draw the look of a scan after it was averaged to the coarse grid."""
-    fine = age_bones(draw_appearance(rng), rng)
+    fine = draw_aged_appearance(rng)
     return replace(fine, blur_mm=rng.uniform(1.5, 3.0), noise_hu=fine.noise_hu * 0.6, noise_mm=1.0)
 
 

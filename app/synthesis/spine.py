@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.synthesis.appearance import Appearance
+from app.synthesis.appearance import Appearance, draw_appearance
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import Tissue
 
@@ -40,6 +40,11 @@ def mottle_marrow(scene: Scene) -> None:
     part, _ = scene.around(center, scene.rng.uniform(30.0, 90.0))
     patches = part.noise(scene.rng.uniform(6.0, 24.0)) > scene.rng.uniform(0.3, 1.8)
     part.turn(patches & (part.tissues == Tissue.TRABECULAR_BONE), scene.rng.choice(kinds))
+
+
+def draw_aged_appearance(rng: np.random.Generator) -> Appearance:
+    """Draw the look of one scan, and the years of the patient's bones with it."""
+    return age_bones(draw_appearance(rng), rng)
 
 
 def age_bones(look: Appearance, rng: np.random.Generator) -> Appearance:

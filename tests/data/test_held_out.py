@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_files_in_another_process(body_file, manife
 
 def test_held_out_bones_have_the_density_of_an_age(body_file, dark_look, monkeypatch):
     """Also where the look of the scan had them as dark as air."""
-    monkeypatch.setattr("app.data.held_out.draw_appearance", dark_look)
+    monkeypatch.setattr("app.synthesis.spine.draw_appearance", dark_look)
     body = read_body(body_file)
     view = FieldOfView(NATIVE_MM, before_mm=(0.0, 0.0, 0.0), after_mm=(0.0, 60.0, 0.0))
 

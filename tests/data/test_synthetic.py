@@ -98,7 +98,7 @@ def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
             draw_appearance(rng), hu=hu, texture_hu=0 * hu, blur_mm=0.1, slice_mm=1.0, **nothing
         )
 
-    monkeypatch.setattr("app.data.synthetic.draw_appearance", plain)
+    monkeypatch.setattr("app.synthesis.spine.draw_appearance", plain)
     body = load_body(body_file)
     center = body.organ_points[Tissue.LIVER - 1].mean(axis=0)
 
@@ -113,7 +113,7 @@ def test_labels_lie_where_the_scan_shows_the_organs(body_file, monkeypatch):
 
 
 def test_bones_have_the_density_of_an_age_whatever_the_look(body_file, dark_look, monkeypatch):
-    monkeypatch.setattr("app.data.synthetic.draw_appearance", dark_look)
+    monkeypatch.setattr("app.synthesis.spine.draw_appearance", dark_look)
     body = load_body(body_file)
     center = np.argwhere(body.tissues == Tissue.TRABECULAR_BONE).mean(0)
 
