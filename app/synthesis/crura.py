@@ -44,9 +44,9 @@ def lay_crura(scene: Scene) -> None:
     if not len(rows) or not len(beside):
         return
     middle = beside[:, 1:].mean(0) / scene.spacing_mm[1:]
-    part_end = np.array(scene.tissues.shape[1:])
+    plane_shape = np.array(scene.tissues.shape[1:])
     first, last = (
-        np.clip(middle + np.divide(reach, scene.spacing_mm[1:]), 0, part_end).astype(np.int64)
+        np.clip(middle + np.divide(reach, scene.spacing_mm[1:]), 0, plane_shape).astype(np.int64)
         for reach in _REACH_MM
     )
     window = (slice(rows[0], rows[-1] + 1), *map(slice, first, last))

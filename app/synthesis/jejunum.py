@@ -9,17 +9,9 @@ import numpy as np
 from app.synthesis.scene import Scene
 from app.synthesis.shapes import smooth_tube
 from app.synthesis.sites import Points, canvas_of, positions_mm
-from app.synthesis.tissues import Tissue
+from app.synthesis.tissues import BOWEL, Tissue
 
-_ROOM = (
-    Tissue.MESENTERY,
-    Tissue.BOWEL_WALL,
-    Tissue.BOWEL_CONTENT,
-    Tissue.BOWEL_FLUID,
-    Tissue.BOWEL_GAS,
-    Tissue.COLON_WALL,
-    Tissue.STOOL,
-)
+_ROOM = (Tissue.MESENTERY, *BOWEL)
 """What gives way to a loop."""
 
 _COLLAPSED_SHARE, _ON_KIDNEY_SHARE = 0.45, 0.65

@@ -120,7 +120,7 @@ def _lay_renal_artery(
         )
         end = hilum + np.array((0.5 * rng.normal(0.0, spread_mm), rng.uniform(0.0, 5.0), 0.0))
         _lay(scene, np.array([start, way, end]), radius, Tissue.ARTERY)
-        if rng.random() < 0.75:
+        if rng.random() < 0.75:  # one kidney in four has a second, thinner one
             return
 
 
@@ -193,8 +193,10 @@ def lay_mesenteric_vessels(scene: Scene) -> None:
     front = np.array((celiac_mm, of_aorta.y - of_aorta.radius, of_aorta.x))
     tip = front + (-rng.uniform(0.0, 8.0), -rng.uniform(14.0, 24.0), rng.normal(0.0, 2.0))
     _lay(scene, [front, tip], rng.uniform(2.5, 3.8), Tissue.ARTERY)
+    # The trunk parts in the common hepatic artery, to the right, and the left gastric one, upwards.
     for reach in ((rng.uniform(-5, 10), -rng.uniform(0, 10), -rng.uniform(25, 45)), (25, 2, 8)):
         _lay(scene, [tip, tip + reach], rng.uniform(1.0, 2.6), Tissue.ARTERY)
+    # The mesenteric artery leaves the aorta at a sharp angle and goes on down before it.
     down = np.array((0.0, 8.0, 35.0, 70.0, 105.0))
     away = np.array((0.0, *np.sort(rng.uniform(8.0, 26.0, 4))))
     artery = np.repeat(front[None], len(down), axis=0)

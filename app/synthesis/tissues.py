@@ -177,3 +177,13 @@ def _organ_table() -> npt.NDArray[np.uint8]:
 
 ORGAN_OF_TISSUE = _organ_table()
 """(256,) array of uint8: ``ORGAN_OF_TISSUE[tissue_map]`` is the label map."""
+
+BOWEL = (
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_CONTENT,
+    Tissue.BOWEL_GAS,
+    Tissue.COLON_WALL,
+    Tissue.STOOL,
+    Tissue.BOWEL_FLUID,
+)
+"""Small bowel and colon, and what lies in no other organ."""

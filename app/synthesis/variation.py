@@ -31,7 +31,7 @@ from app.synthesis.retroperitoneum import (
 )
 from app.synthesis.scene import Scene
 from app.synthesis.spine import add_spurs, mottle_marrow
-from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue
 from app.synthesis.vessels import add_liver_vessels, add_lung_vessels
 
 REMOVED_SHARE = {
@@ -44,18 +44,7 @@ REMOVED_SHARE = {
 }
 """How often an organ was taken out. Gallbladders often are; the others rather as a lesson."""
 
-_SOFT = (
-    Tissue.MESENTERY,
-    Tissue.PELVIC_SOFT_TISSUE,
-    Tissue.BOWEL_WALL,
-    Tissue.BOWEL_CONTENT,
-    Tissue.BOWEL_GAS,
-    Tissue.COLON_WALL,
-    Tissue.STOOL,
-    Tissue.BOWEL_FLUID,
-    Tissue.MUSCLE,
-    Tissue.URINE,
-)
+_SOFT = (Tissue.MESENTERY, Tissue.PELVIC_SOFT_TISSUE, *BOWEL, Tissue.MUSCLE, Tissue.URINE)
 """Where a mass may grow."""
 
 _LESION_SITES = (
