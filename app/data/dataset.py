@@ -4,6 +4,7 @@ Reading and resampling a scan takes seconds, so it is done once: kept in memory
 where all cases fit, else as files.
 """
 
+import hashlib
 import logging
 import math
 import os
@@ -150,7 +151,7 @@ def _keep(
         logger.info("keeping %d cases in memory, at most %.1f GiB", len(items), needed / 2**30)
         return CacheDataset(items, steps, num_workers=1, progress=False, copy_cache=False)
     logger.info("keeping %d cases in %s", len(items), cache)
-    return PersistentDataset(items, steps, cache_dir=cache)
+    return PersistentDataset(items, steps, cache_dir=cache, hash_func=_file_name)
 
 
 class EndlessSampler(Sampler[int]):
@@ -233,6 +234,16 @@ def _item(case: Case, phase: PhaseConfig, patch_shape: IndexZYX) -> dict[Hashabl
     """Name a case by all that its prepared example depends on, for the files' names."""
     changed = [path.stat().st_mtime_ns for path in case.paths]
     return {"case": case, "phase": asdict(phase), "patch": patch_shape, "changed": changed}
+
+
+def _file_name(item: Mapping[Hashable, Any]) -> bytes:
+    """Name the file of a prepared case by what its item says.
+
+    MONAI goes by the item's pickle, which differs between equal items: a string that is there
+    twice is written once if both are one object, as they no longer are in a list of cases that
+    was read from a file.
+    """
+    return hashlib.sha256(repr(item).encode()).hexdigest().encode()
 
 
 def _bytes_of(case: Case, phase: PhaseConfig) -> int:

@@ -96,7 +96,8 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
     found = split_cases(cases, refused, fold=data.fold, num_folds=data.num_folds)
     output.mkdir(parents=True, exist_ok=True)
     write_cases(found, written, asked=asked)
-    return found
+    # With absolute paths, as a run that goes on reads it and finds by it what was prepared.
+    return read_cases(written)
 
 
 def settle_mixture(data: OwnData | None, phase: PhaseConfig, output: Path) -> CaseList | None:

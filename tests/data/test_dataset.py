@@ -9,6 +9,7 @@ from own_data import write_case
 
 from app.config import LOCATE, SEGMENT
 from app.data import dataset as room
+from app.data.case_list import CaseList, read_cases, write_cases
 from app.data.cases import find_cases
 from app.data.dataset import (
     EndlessSampler,
@@ -80,6 +81,19 @@ def test_what_was_kept_as_files_is_read_back_as_it_was(tmp_path, cases, monkeypa
             for key in ("image", "label", "labeled"):
                 assert torch.equal(torch.as_tensor(example[key]), torch.as_tensor(first[key]))
     assert len(list((tmp_path / "prepared").iterdir())) == 3
+
+
+def test_a_run_that_goes_on_reads_what_was_prepared_before(tmp_path, cases, monkeypatch):
+    monkeypatch.setattr(room, "_free_bytes", lambda: 0)
+    first = held_out_dataset(cases, PHASE, cache=tmp_path / "prepared")[0]
+    write_cases(CaseList(train=tuple(cases), held_out=(), refused=()), tmp_path / "data.json")
+    monkeypatch.setattr(room, "read_case", None)  # nothing may be prepared anew
+
+    begun = read_cases(tmp_path / "data.json").train
+    again = held_out_dataset(begun, PHASE, cache=tmp_path / "prepared")[0]
+
+    assert torch.equal(torch.as_tensor(again["image"]), torch.as_tensor(first["image"]))
+    assert len(list((tmp_path / "prepared").iterdir())) == 1
 
 
 def test_a_container_has_no_more_memory_than_its_limit(tmp_path):
