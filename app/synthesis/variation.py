@@ -62,6 +62,9 @@ _LESION_SITES = (
 _WALL = (Tissue.MUSCLE, Tissue.LUNG, Tissue.CARTILAGE, Tissue.CORTICAL_BONE, Tissue.FAT)
 """What liver and spleen lean against from within."""
 
+_GIVE_WAY = (Tissue.LIVER, Tissue.SPLEEN)
+"""Organs that ascites takes the place of."""
+
 _TENSE_SHARE, _RIM_MM = 0.6, (3.0, 24.0)
 """How much ascites comes before the wall, and how thick it is there."""
 
@@ -289,7 +292,8 @@ def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> No
         What it returned.
     """
     # A label on the coarser grid stands for the middle of eight voxels, of which two opposite ones
-    # tell: it is the organ's as long as any of that is left.
+    # tell: it is the organ's as long as any of that is left. Beside other organs fluid takes the
+    # place of the fat in such a voxel, whatever a cleft or a plaque makes of the rest.
     step = tissues.shape[0] // labels.shape[0]
     gave_way, gone = np.zeros(labels.shape, bool), np.ones(labels.shape, bool)
     for first in range(step):
@@ -297,4 +301,5 @@ def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> No
         part = tissues[every, every, every]
         gave_way |= part == Tissue.FLUID
         gone &= ORGAN_OF_TISSUE[part] != labels
-    labels[(gave_way & gone) | np.isin(labels, removed)] = 0
+    gave_way &= gone & np.isin(labels, _GIVE_WAY)
+    labels[gave_way | np.isin(labels, removed)] = 0

@@ -277,6 +277,20 @@ def test_where_fluid_took_the_place_of_an_organ_its_label_goes_on_both_grids():
     np.testing.assert_array_equal(np.argwhere(labels[1:] == 0), [[0, 0, 0], [0, 1, 2]])
 
 
+def test_fluid_beside_an_organ_takes_no_label_though_its_border_shows_another_tissue():
+    labels = np.full((2, 3, 4), Tissue.PANCREAS, np.uint8)
+    labels[1] = Tissue.AORTA
+    fine = np.repeat(np.repeat(np.repeat(labels, 2, 0), 2, 1), 2, 2)
+    fine[0, 0, 0] = fine[2, 0, 0] = Tissue.FLUID  # of the fat that the border's voxels hold in part
+    fine[1, 1, 1] = Tissue.MESENTERY  # a cleft between lobules
+    fine[3, 1, 1] = Tissue.CALCIFICATION  # a plaque in the wall
+
+    variation.unlabel(labels, fine, [])
+
+    assert (labels[0] == Tissue.PANCREAS).all()
+    assert (labels[1] == Tissue.AORTA).all()
+
+
 def test_a_removed_organ_leaves_fat_and_is_named(body, monkeypatch):
     monkeypatch.setattr(
         variation, "REMOVED_SHARE", {Tissue.GALLBLADDER: 1.0, Tissue.RIGHT_KIDNEY: 1.0}
