@@ -105,8 +105,10 @@ class Manifest:
         try:
             record["config"] = config_from_json(record["config"])
             manifest = cls(**record)
-        except (KeyError, TypeError, AttributeError, UsageError) as error:
+        except (LookupError, ArithmeticError, TypeError, AttributeError, UsageError) as error:
             raise WeightsError(f"the manifest does not describe a network: {error}") from error
+        if not isinstance(manifest.files, Mapping):
+            raise WeightsError("the manifest must give the checksum of each file by its name")
         if expected not in (None, found):
             raise WeightsError(
                 f"SHA-256 of config {found} found, {str(expected)[:64]!a} expected; it was "

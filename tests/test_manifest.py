@@ -38,6 +38,9 @@ def changed(**fields):
     return json.dumps(json.loads(MANIFEST.to_json()) | fields)
 
 
+CONFIG = json.loads(MANIFEST.to_json())["config"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -46,6 +49,9 @@ def changed(**fields):
         (changed(manifest_version=99), "version 99"),
         (changed(config={}), "describe a network"),
         (changed(config=None), "describe a network"),
+        (changed(config=CONFIG | {"patch_divisor": 0}), "describe a network"),
+        (changed(config=CONFIG | {"window_hu": []}), "describe a network"),
+        (changed(files=["model.xml"]), "checksum of each file"),
         (changed(surplus=1), "surplus"),
         (changed(labels={"0": "background"}), "labels"),
     ],

@@ -241,6 +241,10 @@ def read_manifest(folder: Path, name: str) -> Manifest:
         manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error}); run the export first") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(
+            f"{path}: the manifest is no text in UTF-8 ({error}); restore it or export again"
+        ) from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     _check_config(path, manifest.config, name)

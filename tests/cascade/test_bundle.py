@@ -76,9 +76,10 @@ def test_network_of_another_patch_size_is_refused(folder):
         open_phase(folder, "locate", threads=1)
 
 
-def test_what_is_no_manifest_is_named(folder):
-    (folder / "manifest.json").write_text("{}")
-    with pytest.raises(WeightsError, match="manifest.json"):
+@pytest.mark.parametrize("content", [b"{}", b"{\xff}"])
+def test_what_is_no_manifest_is_named(folder, content):
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"manifest\.json: .*export again"):
         read_manifest(folder, "locate")
 
 
