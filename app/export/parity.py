@@ -77,7 +77,8 @@ def _classes(logits: FloatVolume) -> npt.NDArray[np.intp]:
 def _scores(network: nn.Module, patch: FloatVolume) -> FloatVolume:
     with torch.no_grad():
         logits: FloatVolume = network(torch.from_numpy(patch)[None, None])[0].numpy()
-    return _comparable(logits)
+    with np.errstate(invalid="ignore"):  # that two are infinite is found out later
+        return _comparable(logits)
 
 
 def _largest_difference(some: list[FloatVolume], others: list[FloatVolume]) -> float:
@@ -103,13 +104,20 @@ def check_parity(network: nn.Module, model_path: Path, config: PhaseConfig) -> P
     Raises
     ------
     ParityError
-        If logits differ from the checkpoint's by more than 1e-3, and from exact ones by more than
-        twice what float32 costs the checkpoint itself, or less than 99.99 % of voxels agree.
+        If logits are not finite, or differ from the checkpoint's by more than 1e-3, and from exact
+        ones by more than twice what float32 costs the checkpoint itself, or less than 99.99 % of
+        voxels agree.
     """
     engine = CpuNetwork(model_path, precision="f32")
     patches = phantom_patches(config)
     found = [engine.run(patch).copy() for patch in patches]
     expected = [_scores(network, patch) for patch in patches]
+    # What is no number differs from nothing by more than is allowed, and has the same class.
+    if not all(np.isfinite(scores).all() for scores in (*expected, *found)):
+        raise ParityError(
+            f"{model_path}: the checkpoint gives scores that are not finite, or the network made "
+            "of it does; nothing was published; export an earlier checkpoint of the training"
+        )
     difference, rounding = _largest_difference(found, expected), None
     if difference > LARGEST_DIFFERENCE:
         # The checkpoint itself may be off by as much. PyTorch takes 9 GB for phase one in float64,

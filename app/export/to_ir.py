@@ -75,6 +75,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         network.load_state_dict(load_file(folder / CHECKPOINT_NAME))
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: no usable checkpoint ({error})") from error
+    for field in ("license", "provenance"):
+        if field not in record:
+            raise WeightsError(
+                f"{folder}: no usable checkpoint ({TRAINING_NAME} does not tell its {field}, "
+                "which the manifest passes on; write it there)"
+            )
     return Checkpoint(network=network.eval(), config=config, record=record)
 
 

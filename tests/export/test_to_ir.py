@@ -5,7 +5,7 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.cascade.bundle import open_phase, read_manifest
 from app.config import LOCATE, SEGMENT
@@ -141,6 +141,38 @@ def test_a_network_that_differs_from_its_checkpoint_is_not_published(tmp_path, m
         "checkpoint.safetensors",
         "training.json",
     ]
+
+
+def test_a_checkpoint_whose_scores_are_no_numbers_is_not_published(tmp_path):
+    folder = tmp_path / "locate"
+    write_checkpoint(folder, CONFIGS["locate"])
+    path = folder / "checkpoint.safetensors"
+    tensors = load_file(path)
+    tensors["decoder.fusion.bias"][0] = torch.inf  # as a weight that float16 cannot hold
+    save_file(tensors, path)
+
+    with pytest.raises(ParityError, match=r"checkpoint gives .* not finite.*nothing was published"):
+        export_phase(folder, folder)
+
+    assert not (folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("field", ["license", "provenance"])
+def test_a_record_that_lacks_what_the_manifest_tells_leaves_the_former_network_alone(
+    tmp_path, field
+):
+    folder = tmp_path / "locate"
+    write_checkpoint(folder, CONFIGS["locate"])
+    path = folder / "training.json"
+    record = json.loads(path.read_text())
+    del record[field]
+    path.write_text(json.dumps(record))
+    (folder / "model.bin").write_bytes(b"former")
+
+    with pytest.raises(WeightsError, match=rf"no usable checkpoint .*training\.json.*{field}"):
+        export_phase(folder, folder)
+
+    assert (folder / "model.bin").read_bytes() == b"former"
 
 
 def test_parity_is_measured_on_phantoms_and_not_on_noise():
