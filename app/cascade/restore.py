@@ -13,7 +13,8 @@ from app.imaging.io import Source
 from app.imaging.resample import columns_of, grid_weights
 
 SLAB_SLICES = 16
-"""Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
+"""Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB. The memory plan
+counts them."""
 
 
 def restore(scores: ClassScores, source: Source) -> LabelVolume:

@@ -1,5 +1,6 @@
 import os
 import platform
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from app.cascade.memory import (
     return_freed_memory,
     within_address_space,
 )
+from app.cascade.restore import label_region
 from app.config import LOCATE, SEGMENT
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import Geometry
 from app.imaging.io import ScanHeader
+from app.imaging.resample import grid_weights
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,24 @@ def test_scan_that_is_measured_stays_and_outputs_need_it_once_more():
     assert with_copies.steps["restore"] - plain.steps["restore"] == 2 * voxels
     assert "outputs" not in plain.steps
     assert plan(scan_header, writes_more=True).steps["outputs"] > PROGRAM_BYTES + 3 * voxels
+
+
+def test_fine_voxels_are_planned_as_they_are_labeled():
+    shape, spacing_mm = (40, 300, 360), (0.6, 0.2, 0.25)
+    coarse = (12, 30, 45)  # at 2 mm
+    weights = grid_weights(shape, spacing_mm, coarse, SEGMENT.spacing_mm)
+    labels = np.ones(coarse, np.uint8)
+    steps = np.zeros((14, *coarse), np.int16)
+    steps[1] = 1
+    label_map = np.zeros(shape, np.uint8)
+    tracemalloc.start()
+    label_region(steps, labels, weights, label_map)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert label_map.all()
+    kept = (2 * 15 + 1) * labels.size + label_map.size  # scores, label map
+    planned = plan(header(shape, spacing_mm)).steps["restore"] - PROGRAM_BYTES - kept
+    assert peak < planned < 1.12 * peak
 
 
 def test_small_scan_needs_little_scores():
