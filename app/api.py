@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
@@ -72,6 +73,9 @@ class Segmentation(_LabelsAndReport[Labels]):
 class Segmenter:
     """Both networks, opened once, for any number of scans.
 
+    Several threads may share it: their scans wait for each other, for a scan has all processors
+    and the memory that was planned for it.
+
     Parameters
     ----------
     weights : Path, optional
@@ -107,6 +111,7 @@ class Segmenter:
             threads=threads,
             precision=precision,
         )
+        self._one_scan_at_a_time = Lock()
 
     @overload
     def segment(
@@ -157,15 +162,16 @@ class Segmenter:
             as_given = partial(as_array, source=source)
         cascade = hurried(self._cascade) if fast else self._cascade
         values = None if organs is None else values_of(organs)
-        return _segment(
-            scan,
-            source,
-            cascade,
-            values,
-            as_given,
-            statistics=statistics,
-            confidence=confidence,
-        )
+        with self._one_scan_at_a_time:
+            return _segment(
+                scan,
+                source,
+                cascade,
+                values,
+                as_given,
+                statistics=statistics,
+                confidence=confidence,
+            )
 
 
 @overload

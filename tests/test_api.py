@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -154,6 +157,17 @@ def test_wrong_use_is_told(segmenter, image, options, error, message):
 def test_spacing_beside_an_image_is_wrong_use(segmenter, image):
     with pytest.raises(UsageError, match="has its own"):
         segmenter.segment(image, spacing_mm=(1.0, 1.0, 1.0))
+
+
+def test_scans_of_several_threads_give_what_they_give_one_by_one(segmenter, body):
+    hu, _, spacing_mm = body
+    scans = [hu, hu[:, ::-1], hu[:, :, ::-1], hu[2:]]
+    segment = partial(segmenter.segment, spacing_mm=spacing_mm)
+    expected = [segment(scan).labels for scan in scans]
+    with ThreadPoolExecutor(len(scans)) as threads:
+        found = list(threads.map(segment, scans))
+    for (labels, _), alone in zip(found, expected, strict=True):
+        assert np.array_equal(labels, alone)
 
 
 def test_memory_limit_holds_in_memory_too(stand_in_weights, image):

@@ -245,11 +245,11 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_gallstones, 0.12),
     (dilate_renal_pelvis, 0.05),
     (add_limb, 0.12),
-    (lobulate_pancreas, 0.35),
     (add_liver_vessels, 0.85),
     (add_lung_vessels, 0.7),
     (mottle_marrow, 0.3),
     (add_spurs, 0.3),
+    (lobulate_pancreas, 0.35),
 )
 """What may be different, in the order it is laid down, and how often it is."""
 
