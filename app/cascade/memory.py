@@ -21,7 +21,7 @@ from app.config import PhaseConfig
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import IndexZYX, SpacingZYX
 from app.imaging.io import ScanHeader
-from app.imaging.orientation import nearest_orientation, turn_geometry
+from app.imaging.orientation import lps_geometry
 from app.imaging.resample import resampled_shape
 
 try:
@@ -73,10 +73,13 @@ HU_BYTES = 2
 LARGE_REGION_MM: SpacingZYX = (500.0, 300.0, 400.0)
 """Box assumed before phase one has run; 95 % of 250 published cases are smaller."""
 
+SLAB_SLICES = 16
+"""Slices of the scan labeled at a time: 16 slices of 512 x 512 float32 are 16 MiB."""
+
 _READING_BYTES_PER_VOXEL = 48
-# 16 slices of the scan are labeled at a time: in float32 the best score so far and that of another
-# class, where this is better, and next to nothing that they are interpolated from, 1 byte at most.
-_LABELING_BYTES_PER_PIXEL = 16 * (4 + 4 + 1 + 1)
+# In float32 the best score so far and that of another class, where this is better, and next to
+# nothing that they are interpolated from, 1 byte at most.
+_LABELING_BYTES_PER_PIXEL = SLAB_SLICES * (4 + 4 + 1 + 1)
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB}
 
 
@@ -316,7 +319,7 @@ def _step_bytes(
     header: ScanHeader, locate: PhaseConfig, segment: PhaseConfig, region_mm: SpacingZYX
 ) -> dict[str, int]:
     """Add up the arrays that live at the same time at the height of each step."""
-    geometry = turn_geometry(header.geometry, nearest_orientation(header.geometry))
+    geometry = lps_geometry(header.geometry)
     voxels = math.prod(geometry.shape)
     # Voxels of whatever type become HU as they are read, so that none is held twice.
     scan = HU_BYTES * voxels

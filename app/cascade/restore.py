@@ -5,16 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage, sparse
 
+from app.cascade.memory import SLAB_SLICES
 from app.cascade.patches import STEPS_PER_LOGIT, StepVolume
 from app.cascade.segment import ClassScores, Region
 from app.imaging.components import find_specks
 from app.imaging.geometry import FloatVolume, Geometry, LabelVolume
 from app.imaging.io import Source
 from app.imaging.resample import columns_of, grid_weights
-
-SLAB_SLICES = 16
-"""Slices of the scan restored at a time: 16 slices of 512 x 512 float32 are 16 MiB. The memory plan
-counts them."""
 
 
 def restore(scores: ClassScores, source: Source) -> LabelVolume:

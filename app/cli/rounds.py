@@ -161,10 +161,9 @@ def _check_grid(labels: Path, scan: Path) -> None:
 
 def _grid(path: Path) -> "Geometry":
     from app.imaging.io import peek
-    from app.imaging.orientation import nearest_orientation, turn_geometry
+    from app.imaging.orientation import lps_geometry
 
-    stored = peek(path).geometry
-    return turn_geometry(stored, nearest_orientation(stored))
+    return lps_geometry(peek(path).geometry)
 
 
 def _check_train_options(arguments: argparse.Namespace) -> None:

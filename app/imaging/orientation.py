@@ -150,6 +150,11 @@ def turn_geometry(geometry: Geometry, orientation: Orientation) -> Geometry:
     )
 
 
+def lps_geometry(geometry: Geometry) -> Geometry:
+    """Give the grid that :func:`to_lps` gives a volume of the given grid, as stored."""
+    return turn_geometry(geometry, nearest_orientation(geometry))
+
+
 def _flip(
     array: npt.NDArray[AnyScalar], flipped: tuple[bool, bool, bool]
 ) -> npt.NDArray[AnyScalar]:

@@ -29,6 +29,7 @@ from app.imaging.label_maps import LabelMap, grid_difference
 from app.imaging.orientation import (
     Orientation,
     from_lps,
+    lps_geometry,
     nearest_orientation,
     turn_geometry,
 )
@@ -153,8 +154,7 @@ def check_series(series: Sequence[Dataset], scan: ScanHeader) -> None:
         If the scan lies on another grid, or the series lacks what every DICOM image must
         tell.
     """
-    stored = scan.geometry
-    _orientation_on(turn_geometry(stored, nearest_orientation(stored)), series, scan.path)
+    _orientation_on(lps_geometry(scan.geometry), series, scan.path)
     first = Dataset()
     first.update(series[0])
     if _is_enhanced(first):  # new elements, as the others are shared with the series
