@@ -4,8 +4,9 @@ PyTorch's backward of a depthwise 5³ or 7³ convolution takes a hundred times a
 long as its forward on a CPU, and is nearly all of a training step. Both
 gradients are convolutions themselves: that of the input is a forward
 convolution with the flipped kernel, that of the weight correlates input and
-output gradient, one shift of the kernel at a time. On other devices PyTorch's
-own kernels are used.
+output gradient, shift by shift of the kernel: along channels for small kernels,
+along rows for large ones, whose every plane of voxels is read many times. On
+other devices PyTorch's own kernels are used.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,12 @@ from torch.nn import functional as F
 
 Kernel = tuple[int, int, int]
 
+MOST_SHIFTS_ALONG_CHANNELS = 9
+"""In a plane; of more, turning the tensors around costs less than it saves."""
+
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def _correlate(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
+def _correlate_channels(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
     """Sum, for each kernel shift and channel, shifted input times gradient.
 
     padded is (N, Z+kz-1, Y+ky-1, X+kx-1, C), grad (N, Z, Y, X, C), out (kz, ky, kx, C).
@@ -41,6 +45,50 @@ def _correlate(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
                                     grad[n, z, y, x, c] * padded[n, z + i, y + j, x + k, c]
                                 )
         out[i, j] = sums
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _correlate_rows(padded, grad, out) -> None:  # type: ignore[no-untyped-def]
+    """Add, for each channel and kernel shift, shifted input times gradient.
+
+    padded is (N, C, Z+kz-1, Y+ky-1, X+kx-1), out (C, kz, ky, kx) of zeros. grad is
+    (N, C, Z, Y (X+kx-1)): rows as long as those of padded, zero beyond X, one after the
+    other, so that a shift within the plane is one step along the whole plane. Three shifts
+    at a time read the gradient once, and their sums stay in registers.
+    """
+    num, channels, depth, length = grad.shape
+    _, kz, ky, kx = out.shape
+    planes = padded.reshape(num, channels, depth + kz - 1, -1)
+    row = padded.shape[4]
+    count = length - (kx - 1)  # the last of them are zero and would look past the plane
+    zero = grad.dtype.type(0)
+    for c in numba.prange(channels):
+        for n in range(num):
+            for z in range(depth):
+                g = grad[n, c, z, :count]
+                for i in range(kz):
+                    for j in range(ky):
+                        from_row = planes[n, c, z + i, j * row :]
+                        k = 0
+                        while k + 3 <= kx:
+                            first = from_row[k : k + count]
+                            second = from_row[k + 1 : k + 1 + count]
+                            third = from_row[k + 2 : k + 2 + count]
+                            sum1, sum2, sum3 = zero, zero, zero
+                            for at in range(count):
+                                sum1 += g[at] * first[at]
+                                sum2 += g[at] * second[at]
+                                sum3 += g[at] * third[at]
+                            out[c, i, j, k] += sum1
+                            out[c, i, j, k + 1] += sum2
+                            out[c, i, j, k + 2] += sum3
+                            k += 3
+                        for last in range(k, kx):
+                            only = from_row[last : last + count]
+                            sum1 = zero
+                            for at in range(count):
+                                sum1 += g[at] * only[at]
+                            out[c, i, j, last] += sum1
 
 
 def _padding(kernel: Sequence[int]) -> Kernel:
@@ -66,10 +114,16 @@ def weight_gradient(x: Tensor, grad: Tensor, kernel: Kernel) -> Tensor:
     (C, 1, kz, ky, kx) tensor
     """
     pad_z, pad_y, pad_x = _padding(kernel)
+    around = [pad_x, pad_x, pad_y, pad_y, pad_z, pad_z]
+    if kernel[1] * kernel[2] > MOST_SHIFTS_ALONG_CHANNELS:
+        sums = np.zeros((x.shape[1], *kernel), x.numpy().dtype)
+        rows = F.pad(grad.contiguous(), [0, 2 * pad_x]).flatten(3)
+        _correlate_rows(F.pad(x.contiguous(), around).numpy(), rows.numpy(), sums)
+        return torch.from_numpy(sums).unsqueeze(1)
     last = x.permute(0, 2, 3, 4, 1)  # (N, Z, Y, X, C): how the segmenter holds its tensors
-    padded = F.pad(last, [0, 0, pad_x, pad_x, pad_y, pad_y, pad_z, pad_z]).contiguous().numpy()
+    padded = F.pad(last, [0, 0, *around]).contiguous().numpy()
     out = np.empty((*kernel, x.shape[1]), padded.dtype)
-    _correlate(padded, grad.permute(0, 2, 3, 4, 1).contiguous().numpy(), out)
+    _correlate_channels(padded, grad.permute(0, 2, 3, 4, 1).contiguous().numpy(), out)
     return torch.from_numpy(out).permute(3, 0, 1, 2).unsqueeze(1)
 
 

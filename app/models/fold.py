@@ -25,7 +25,7 @@ from app.models.modulation import (
     channels_first,
     channels_last,
 )
-from app.models.segmenter import Segmenter
+from app.models.segmenter import Segmenter, joined_head
 
 
 def _bias(layer: nn.Module) -> Tensor:
@@ -222,11 +222,11 @@ def _dense_conv(conv: DepthwiseConv3d) -> nn.Conv3d:
 
 
 def _fold_head(enlarge: nn.ConvTranspose3d, classify: nn.Conv3d) -> nn.ConvTranspose3d:
-    """Join the transposed convolution and the classifier after it."""
-    matrix = classify.weight.flatten(1)  # (classes, 30)
+    """Make one layer of the transposed convolution and the classifier after it."""
+    weight, bias = joined_head(enlarge, classify)
     head = nn.ConvTranspose3d(enlarge.in_channels, classify.out_channels, 2, stride=2)
-    head.weight.copy_(torch.einsum("om,imzyx->iozyx", matrix, enlarge.weight))
-    _bias(head).copy_(matrix @ _bias(enlarge) + _bias(classify))
+    head.weight.copy_(weight)
+    _bias(head).copy_(bias)
     return head
 
 

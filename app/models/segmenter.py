@@ -134,7 +134,30 @@ class Segmenter(nn.Module):
     def decode(self, skips: list[Tensor]) -> Tensor:
         """Map the encoder's skips to logits (N, classes, Z, Y, X)."""
         x = self.decoder(skips)  # (N, 60, Z/2, Y/2, X/2)
+        if self.training:
+            # Both at once: the features between them are the network's largest tensor.
+            weight, bias = joined_head(self.enlarge, self.classify)
+            return F.conv_transpose3d(x, weight, bias, stride=2)
         return self.classify(self.enlarge(x))  # (N, classes, Z, Y, X)
+
+
+def joined_head(enlarge: nn.ConvTranspose3d, classify: nn.Conv3d) -> tuple[Tensor, Tensor]:
+    """Join the transposed convolution and the classifier after it.
+
+    Parameters
+    ----------
+    enlarge, classify : ConvTranspose3d, Conv3d
+        The segmenter's.
+
+    Returns
+    -------
+    weight : (C, classes, 2, 2, 2) tensor
+        Of the transposed convolution that gives the logits.
+    bias : (classes,) tensor
+    """
+    matrix = classify.weight.flatten(1)  # (classes, 30)
+    weight = torch.einsum("om,imzyx->iozyx", matrix, enlarge.weight)
+    return weight, matrix @ cast("Tensor", enlarge.bias) + cast("Tensor", classify.bias)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -1,11 +1,14 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from app.models.depthwise import DepthwiseConv3d, _DepthwiseConv
+from app.models.depthwise import DepthwiseConv3d, _DepthwiseConv, weight_gradient
 
 
-@pytest.mark.parametrize("kernel", [(3, 3, 3), (7, 5, 3), (3, 1, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "kernel", [(3, 3, 3), (7, 5, 3), (1, 3, 5), (3, 5, 7), (3, 1, 1), (1, 1, 1)]
+)
 def test_gradients_agree_with_finite_differences(kernel):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -13,6 +16,18 @@ def test_gradients_agree_with_finite_differences(kernel):
     weight.requires_grad_()
 
     assert torch.autograd.gradcheck(_DepthwiseConv.apply, (x, weight))
+
+
+def test_weight_gradient_of_large_kernels_is_that_of_pytorch():
+    torch.manual_seed(2)
+    weight = torch.randn(5, 1, 3, 7, 5, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 5, 9, 11, 13, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    output = F.conv3d(x, weight, padding=(1, 3, 2), groups=5)
+    grad = torch.randn_like(output)
+    output.backward(grad)
+
+    torch.testing.assert_close(weight_gradient(x, grad, (3, 7, 5)), weight.grad)
 
 
 @pytest.mark.parametrize(("channels_in", "channels"), [(3, 3), (6, 3)])

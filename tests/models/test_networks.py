@@ -8,7 +8,7 @@ from app.config import LOCATE, SEGMENT
 from app.models.build import build_network
 from app.models.locator import DropPath, Locator, PartialConv
 from app.models.macs import count_macs
-from app.models.modulation import GroupedLinear, ScaleAwareModulation, SelfAttention
+from app.models.modulation import GroupedLinear, InstanceNorm, ScaleAwareModulation, SelfAttention
 from app.models.segmenter import Segmenter
 
 
@@ -128,3 +128,34 @@ def test_attention_is_global_and_scaled_by_the_head_size():
         expected[:, head] = weights @ value[:, head]
 
     torch.testing.assert_close(mixer(x).reshape(24, 60), mixer.project(expected))
+
+
+def gradients(module, *inputs):
+    """Give the output of a module, and the gradients of a sum of its squares."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    module.zero_grad()
+    output = module(*inputs)
+    output.square().sum().backward()
+    return [output, *(x.grad for x in inputs), *(p.grad for p in module.parameters())]
+
+
+def test_instance_norm_is_in_training_what_it_is_in_use():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 5, 6, 3, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.1]) + 2
+
+    weighted = torch.nn.Sequential(InstanceNorm(), torch.nn.Linear(3, 2)).double()
+
+    torch.testing.assert_close(
+        gradients(weighted.train(), x), gradients(weighted.eval(), x), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_head_joined_in_training_gives_the_logits_and_gradients_of_its_two_layers():
+    torch.manual_seed(0)
+    network = Segmenter(SEGMENT)
+    network.decoder = torch.nn.Identity()
+    network.encoder = torch.nn.Identity()
+    network = network.double()
+    skip = torch.randn(2, 60, 2, 3, 4, dtype=torch.float64)
+
+    torch.testing.assert_close(gradients(network.train(), skip), gradients(network.eval(), skip))
