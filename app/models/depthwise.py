@@ -116,10 +116,11 @@ def weight_gradient(x: Tensor, grad: Tensor, kernel: Kernel) -> Tensor:
     pad_z, pad_y, pad_x = _padding(kernel)
     around = [pad_x, pad_x, pad_y, pad_y, pad_z, pad_z]
     if kernel[1] * kernel[2] > MOST_SHIFTS_ALONG_CHANNELS:
-        sums = np.zeros((x.shape[1], *kernel), x.numpy().dtype)
-        rows = F.pad(grad.contiguous(), [0, 2 * pad_x]).flatten(3)
-        _correlate_rows(F.pad(x.contiguous(), around).numpy(), rows.numpy(), sums)
-        return torch.from_numpy(sums).unsqueeze(1)
+        padded = F.pad(x.contiguous(), around).numpy()
+        rows = F.pad(grad.contiguous(), [0, 2 * pad_x]).flatten(3).numpy()
+        out = np.zeros((x.shape[1], *kernel), padded.dtype)
+        _correlate_rows(padded, rows, out)
+        return torch.from_numpy(out).unsqueeze(1)
     last = x.permute(0, 2, 3, 4, 1)  # (N, Z, Y, X, C): how the segmenter holds its tensors
     padded = F.pad(last, [0, 0, *around]).contiguous().numpy()
     out = np.empty((*kernel, x.shape[1]), padded.dtype)

@@ -47,6 +47,7 @@ class InstanceNorm(nn.Module):
                 F.batch_norm(patch, None, None, training=True, eps=self.eps)
                 for patch in channels_first(x).split(1)
             ]
+            # Joining copies, and on a CPU there is but one.
             return channels_last(torch.cat(patches) if len(patches) > 1 else patches[0])
         variance, mean = torch.var_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
         return (x - mean) * torch.rsqrt(variance + self.eps)
