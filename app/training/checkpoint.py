@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from app.errors import WeightsError
 from app.manifest import CHECKPOINT_NAME
 from app.training.config import TrainingConfig
+from app.training.optimizer import MuonAndAdamW
 from app.training.record import note_weights
 from app.training.schedule import AveragedModel
 
@@ -25,7 +26,7 @@ def save_state(
     model: nn.Module,
     average: AveragedModel,
     objective: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | MuonAndAdamW,
     config: TrainingConfig,
 ) -> None:
     """Write all that a run needs to go on; whole or not at all."""
@@ -87,7 +88,7 @@ def load_state(
     model: nn.Module,
     average: AveragedModel,
     objective: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | MuonAndAdamW,
 ) -> int:
     """Read all that :func:`save_state` wrote, to go on with a run.
 
@@ -106,7 +107,7 @@ def load_state(
     Raises
     ------
     WeightsError
-        If the file is damaged, or belongs to another network or objective.
+        If the file is damaged, or belongs to another network, objective or optimizer.
     """
     state = load_start(path, model=model, average=average)
     load_training(path, state, objective=objective, optimizer=optimizer)
@@ -114,7 +115,7 @@ def load_state(
 
 
 def load_training(
-    path: Path, state: dict[str, Any], *, objective: nn.Module, optimizer: Optimizer
+    path: Path, state: dict[str, Any], *, objective: nn.Module, optimizer: Optimizer | MuonAndAdamW
 ) -> None:
     """Take from a state what training needs beside the network, in place.
 
@@ -130,7 +131,7 @@ def load_training(
     Raises
     ------
     WeightsError
-        If the state belongs to another objective.
+        If the state belongs to another objective or optimizer.
     """
     try:
         objective.load_state_dict(state["objective"])

@@ -9,6 +9,8 @@ from app.imaging.geometry import IndexZYX
 NO_SMOOTHING = 1e-5
 """Keeps 0 / 0 from the Dice of an organ that is neither there nor found; else without effect."""
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
@@ -22,12 +24,14 @@ class TrainingConfig:
         Size of the training patches, in voxels.
     batch_size : int
         Patches a step.
+    optimizer : "adamw" or "muon"
+        See :mod:`app.training.optimizer`.
     learning_rate, final_learning_rate : float
         Peak of the cosine schedule and where it ends.
     warmup_steps : int
         Steps over which the rate rises to its peak.
     weight_decay : float
-        AdamW's.
+        The optimizer's.
     ema_decay : float
         Share of the averaged weights that a step keeps.
     max_gradient_norm : float
@@ -63,6 +67,7 @@ class TrainingConfig:
     steps: int
     patch_shape: IndexZYX
     batch_size: int
+    optimizer: str = "adamw"
     learning_rate: float = 3.5e-4
     final_learning_rate: float = 1e-5
     warmup_steps: int = 60
@@ -99,6 +104,10 @@ class TrainingConfig:
                 raise UsageError(
                     f"{name} {getattr(self, name)} is out of range: {expected} expected"
                 )
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(
+                f"optimizer {self.optimizer!r} is not known: {' or '.join(OPTIMIZERS)}"
+            )
         if self.dice_smoothing <= 0:
             raise UsageError("the Dice's smoothing must be above 0: it keeps 0 / 0 from the loss")
         if not 0 < self.real_share < 1:

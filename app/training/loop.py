@@ -25,6 +25,7 @@ from app.training.checkpoint import (
 from app.training.config import TrainingConfig
 from app.training.curve import Curve
 from app.training.machine import computes_in_bfloat16
+from app.training.optimizer import make_optimizer
 from app.training.processes import Process
 from app.training.schedule import AveragedModel, learning_rate
 
@@ -94,11 +95,7 @@ class Trainer:
             self.costs = DistributedDataParallel(self.costs)
         self.average = AveragedModel(model, config.ema_decay)
         self.in_bfloat16 = config.mixed_precision and computes_in_bfloat16(self.process.device)
-        self.optimizer = torch.optim.AdamW(
-            [*model.parameters(), *objective.parameters()],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = make_optimizer([*model.parameters(), *objective.parameters()], config)
         self.step = 0
         self.num_skipped = 0  # in a row, up to now
         self.saved_at = 0.0
@@ -156,7 +153,7 @@ class Trainer:
     def train_step(self, *batch: Tensor) -> float:
         """Take one optimizer step and give its loss.
 
-        Without a finite gradient the step is skipped: weights, averages and AdamW's moments
+        Without a finite gradient the step is skipped: weights, averages and moments
         would be lost for good. It counts as a step all the same.
 
         Parameters
