@@ -8,12 +8,16 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+# Beyond "high" a version 2 group is not ended but slowed down to a crawl.
+_LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
 # A version 1 group without a limit reports a number near 2**63.
 NO_LIMIT_BYTES = 2**60
 
 
 def container_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
     """Read the tightest memory limit of the control groups around this process.
+
+    What a group is slowed down beyond counts as much as what it is ended beyond.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def container_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int |
     found = [
         value
         for folder in _folders("memory", root, membership)
-        for name in ("memory.max", "memory.limit_in_bytes")
+        for name in _LIMITS
         if (value := _number_in(folder / name)) is not None and value < NO_LIMIT_BYTES
     ]
     return min(found, default=None)

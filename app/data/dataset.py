@@ -256,9 +256,9 @@ def _bytes_of(case: Case, phase: PhaseConfig) -> int:
 def _free_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Give the machine's free memory, or the limit of the container around it if that is less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in (groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"):
+    for name in ("memory.max", "memory.high", "memory/memory.limit_in_bytes"):
         try:
-            free = min(free, int(limit.read_text()))
+            free = min(free, int((groups / name).read_text()))
         except (OSError, ValueError):  # not there, or "max"
             continue
     return free

@@ -29,6 +29,15 @@ def test_tightest_limit_of_nested_version_2_groups(tmp_path):
     assert container_limit(**places) == 2 * GIB
 
 
+@pytest.mark.parametrize(
+    ("high", "most", "limit"),
+    [(2 * GIB, 3 * GIB, 2 * GIB), (2 * GIB, "max", 2 * GIB), ("max", 3 * GIB, 3 * GIB)],
+)
+def test_what_a_version_2_group_is_slowed_down_beyond_is_a_limit(tmp_path, high, most, limit):
+    places = cgroups(tmp_path, "0::/\n", memory_dot_high=high, memory_dot_max=most)
+    assert container_limit(**places) == limit
+
+
 def test_limit_of_a_version_1_container_whose_path_is_that_of_the_host(tmp_path):
     places = cgroups(
         tmp_path,

@@ -105,6 +105,10 @@ def test_a_container_has_no_more_memory_than_its_limit(tmp_path):
     assert room._free_bytes(tmp_path) == 5_000_000
     (tmp_path / "memory.max").write_text("4000000\n")  # version 2
     assert room._free_bytes(tmp_path) == 4_000_000
+    (tmp_path / "memory.high").write_text("3000000\n")  # slowed down beyond
+    assert room._free_bytes(tmp_path) == 3_000_000
+    (tmp_path / "memory.high").write_text("max\n")
+    assert room._free_bytes(tmp_path) == 4_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert room._free_bytes(tmp_path) == 5_000_000
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none
