@@ -237,6 +237,8 @@ def segment(image: Any, **options: Any) -> Segmentation[Any]:
         If the image is not one three-dimensional CT scan.
     MemoryLimitError
         If the scan would need more than is allowed.
+    ScoresError
+        If a network's scores of the scan are NaN or infinite.
     """
     found: Any = _default_segmenter().segment(image, **options)
     return cast("Segmentation[Any]", found)

@@ -10,6 +10,7 @@
     ├── EmptyRegionError            a mask that must hold foreground holds none
     ├── OutputError                 a result cannot be written
     ├── MemoryLimitError            the scan does not fit the memory cap
+    ├── ScoresError                 a network gave scores of a scan that are no numbers
     ├── TrainingError               a training run comes to nothing
     └── WeightsError                a weights folder is missing, changed or inconsistent
         └── ParityError             a converted network differs from its checkpoint
@@ -48,6 +49,10 @@ class OutputError(CascadeError):
 
 class MemoryLimitError(CascadeError):
     """The scan does not fit the memory cap."""
+
+
+class ScoresError(CascadeError):
+    """A network gave scores of a scan that are no numbers."""
 
 
 class TrainingError(CascadeError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from app.cascade.engine import PatchNetwork
 from app.cascade.memory import drop_contents
 from app.cascade.placement import place_patches
+from app.errors import ScoresError
 from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX
 from app.imaging.preprocess import AIR
 
@@ -171,6 +172,11 @@ def score_volume(
     -------
     PatchScores
         On the volume's grid.
+
+    Raises
+    ------
+    ScoresError
+        If the best score of a voxel is NaN or infinite.
     """
     shape: IndexZYX = volume.shape
     if wanted is None:
@@ -206,7 +212,7 @@ def _blend(scores: PatchScores, where: Box, patch: FloatVolume, blending: FloatV
             before[...] = total
         else:
             before[...] = own
-        best = patch[:, some].max(axis=0) if len(patch) > 1 else 0
+        best = _finite_best(patch[:, some])
         for mean, channel in zip(kept[:, some], patch[:, some], strict=True):
             fresh = _in_steps(channel - best)
             if share is not None:
@@ -214,6 +220,18 @@ def _blend(scores: PatchScores, where: Box, patch: FloatVolume, blending: FloatV
                 fresh *= share
                 fresh += mean
             mean[...] = np.rint(fresh, out=fresh)
+
+
+def _finite_best(scores: FloatVolume) -> FloatVolume | Literal[0]:
+    """Give the best of several channels, of which only differences count; 0 for a single one."""
+    # NaN in any channel is the maximum, so that no other channel need be looked at.
+    best: FloatVolume = scores.max(axis=0)
+    if not np.isfinite(best).all():
+        raise ScoresError(
+            "the network gave scores that are no finite numbers; compute in full precision with "
+            "--precision f32, and if that does not help, restore the weights or take others"
+        )
+    return best if len(scores) > 1 else 0
 
 
 def _in_steps(logits: FloatVolume) -> FloatVolume:

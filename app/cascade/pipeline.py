@@ -1,7 +1,8 @@
 """START HERE: read, locate, segment, restore, write."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from app.cascade.segment import (
     segment,
 )
 from app.cascade.tighten import tighten
-from app.errors import MemoryLimitError
+from app.errors import MemoryLimitError, ScoresError
 from app.imaging import organ_placement
 from app.imaging.geometry import LabelVolume
 from app.imaging.hounsfield import shows_no_air
@@ -118,7 +119,7 @@ def locate_scan(scan_path: Path, cascade: Cascade) -> tuple[CaseReport, Source]:
     """
     report = CaseReport(observer=cascade.observer)
     scan, source = _read(scan_path, cascade, report)
-    with report.step("locate"):
+    with report.step("locate"), _named(source, "phase one"):
         abdomen = locate(scan, cascade.locate)
     if abdomen is None:
         report.flag("no_abdomen", "no abdominal organs found")
@@ -156,7 +157,7 @@ def score_scan(
         None if the scan shows no abdominal organs.
     """
     _warn_of_odd_intensities(scan, report)
-    with report.step("locate"):  # phase one: where the abdomen is
+    with report.step("locate"), _named(source, "phase one"):  # where the abdomen is
         abdomen = locate(scan, cascade.locate)
         # Phase two needs the room.
         cascade.locate.network.release()
@@ -165,7 +166,7 @@ def score_scan(
         report.flag("no_abdomen", "no abdominal organs found; the label map is empty")
         return None
     report.located_mm3 = abdomen.volume_mm3
-    with report.step("segment"):  # phase two: class scores on a grid of their own
+    with report.step("segment"), _named(source, "phase two"):  # class scores, on their own grid
         return _segment_abdomen(scan, source, abdomen, cascade, report, organs)
 
 
@@ -230,6 +231,15 @@ def _read(scan_path: Path, cascade: Cascade, report: CaseReport) -> tuple[Volume
         scan, source = read_scan(scan_path)
     report.warnings += source.notes
     return scan, source
+
+
+@contextmanager
+def _named(source: Source, phase: str) -> Iterator[None]:
+    """Name scan and phase where a network's scores are no numbers."""
+    try:
+        yield
+    except ScoresError as error:
+        raise ScoresError(f"{source.header.path}: {phase}: {error}") from error
 
 
 def _segment_abdomen(

@@ -15,6 +15,7 @@ from app.cascade.patches import (
     score_volume,
 )
 from app.cascade.placement import place_patches
+from app.errors import ScoresError
 from app.imaging.geometry import Box
 from app.imaging.preprocess import AIR
 
@@ -196,3 +197,18 @@ def test_a_second_go_leaves_alone_what_it_does_not_reach():
     np.testing.assert_array_equal(
         scores.seen.any(axis=(1, 2)), [True] * 4 + [False] * 4 + [True] * 4
     )
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_finite_numbers_are_refused(num_channels, value):
+    class Overflowing(Echo):
+        def run(self, patch):
+            scores = np.zeros((num_channels, *patch.shape), np.float32)
+            scores[-1, 2, 1, 3] = value
+            return scores
+
+    network = Overflowing((4, 3, 5))
+    network.num_channels = num_channels
+    with pytest.raises(ScoresError, match=r"no finite numbers.*--precision f32"):
+        score_volume(np.ones((8, 5, 11), np.float32), network, 0.25)

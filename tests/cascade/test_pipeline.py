@@ -12,13 +12,13 @@ from stand_ins import BRIGHT_HU, BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU, source_of
 from app.cascade import pipeline
 from app.cascade.bundle import hurried
 from app.cascade.memory import MIB
-from app.cascade.pipeline import label_scan, segment_scan
+from app.cascade.pipeline import label_scan, locate_scan, segment_scan
 from app.cascade.placement import place_patches
 from app.cascade.plausibility import Flag
 from app.cascade.regrow import find_cuts
 from app.cascade.report import CaseReport
 from app.cascade.segment import Region, blank_scores
-from app.errors import MemoryLimitError
+from app.errors import MemoryLimitError, ScoresError
 from app.imaging.geometry import Box, Geometry
 from app.imaging.io import peek
 
@@ -322,6 +322,33 @@ def test_what_was_freed_goes_back_before_a_scan_and_before_scores_move(
         *("return_freed_memory", "read_scan", "locate"),
         *("return_freed_memory", "return_freed_memory", "enlarge"),
     ]
+
+
+class Overflowing(Watched):
+    """Gives no number for one voxel of a patch."""
+
+    def run(self, patch):
+        scores = self.network.run(patch).copy()
+        scores[-1, 17, 19, 21] = np.nan
+        return scores
+
+
+@pytest.mark.parametrize(("phase", "told"), [("locate", "phase one"), ("segment", "phase two")])
+def test_scores_that_are_no_numbers_are_told_with_scan_and_phase(
+    tmp_path, cascade, body, phase, told
+):
+    hu, _, spacing_mm = body
+    scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
+    write_scan(scan_path, hu, spacing_mm)
+    sound = getattr(cascade, phase)
+    broken = dataclasses.replace(sound, network=Overflowing(sound.network))
+    overflowing = dataclasses.replace(cascade, **{phase: broken})
+    with pytest.raises(ScoresError, match=rf"scan\.nii: {told}: .*--precision f32"):
+        segment_scan(scan_path, label_path, overflowing)
+    assert not label_path.exists()
+    if phase == "locate":
+        with pytest.raises(ScoresError, match=rf"scan\.nii: {told}: "):
+            locate_scan(scan_path, overflowing)
 
 
 class HalfBlind(Watched):
