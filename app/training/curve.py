@@ -40,6 +40,17 @@ class Curve:
         self.elapsed_s = 0.0
         self.start_clock()
 
+    def forget_after(self, step: int) -> None:
+        """Take away the rows of later steps, which a run that was killed is to take again."""
+        if not self.path.exists():
+            return
+        rows = self.path.read_bytes().splitlines(keepends=True)
+        kept = [row for row in rows if _is_up_to(step, row)]
+        if kept != rows:
+            partial = self.path.with_suffix(".partial")
+            partial.write_bytes(b"".join(kept))
+            partial.replace(self.path)
+
     def start_clock(self) -> None:
         """Count time from here on; called where something else has taken time."""
         self.since = time.monotonic()
@@ -63,3 +74,8 @@ class Curve:
             values = {"loss": mean, "learning_rate": rate, "seconds_per_step": pace_s}
             self.board.scalars(step, values)
         self.losses, self.num_steps, self.elapsed_s = [], 0, 0.0
+
+
+def _is_up_to(step: int, row: bytes) -> bool:
+    first = row.partition(b",")[0]
+    return first.isdigit() and int(first) <= step

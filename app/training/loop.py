@@ -235,6 +235,8 @@ class Trainer:
         torch.manual_seed(self.config.seed_from(self.step) + self.process.rank)
         self.saved_at = time.monotonic()
         curve = Curve(self.output / CURVE_NAME, self.config, self.board)
+        if self.process.is_first:
+            curve.forget_after(self.step)
         for batch in itertools.islice(batches, max(0, self.config.steps - self.step)):
             loss = self.train_step(*batch)
             if not self.process.is_first:

@@ -82,6 +82,28 @@ def test_a_run_leaves_state_weights_and_curve(tmp_path):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def killed_after(steps):
+    yield from itertools.islice(bright_voxels(), steps)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("saved_at", "kept"), [(3, 3), (None, 0)])
+def test_steps_that_are_taken_again_stand_in_the_curve_once(tmp_path, saved_at, kept):
+    config = replace(CONFIG, log_every=1, validate_every=saved_at or 0)
+    killed = Trainer(network(), config, tmp_path, objective=Objective())
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(killed_after(5), validate=lambda *_: None)
+
+    resumed = Trainer(network(), config, tmp_path, objective=Objective())
+    assert resumed.resume() is (saved_at is not None)
+    before = (tmp_path / CURVE_NAME).read_bytes().splitlines(keepends=True)
+    resumed.run(bright_voxels(skip=resumed.step))
+
+    after = (tmp_path / CURVE_NAME).read_bytes().splitlines(keepends=True)
+    assert [int(row.split(b",")[0]) for row in after] == [1, 2, 3, 4, 5, 6]
+    assert after[:kept] == before[:kept]
+
+
 class Weighted(Objective):
     """An objective with weights of its own, as deep supervision has."""
 
