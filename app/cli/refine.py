@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.errors import UsageError
+from app.errors import CascadeError, UsageError
 
 HELP = "refine label maps with predictions (pseudo-labels)"
 
@@ -100,18 +100,24 @@ def _measure(arguments: argparse.Namespace) -> int:
     from app.training.refinement_trial import as_table, run_trials
 
     paths = _label_maps(arguments.measure, arguments.hold_out, held_out=True)[: arguments.count]
-    trials = []
-    for trial in run_trials(
-        paths, read_positions(), spacing_mm=arguments.spacing, seed=arguments.seed
-    ):
-        trials.append(trial)
-        scores = "  ".join(f"{rule} {score:.4f}" for rule, score in trial.dice.items())
-        print(f"{trial.case}  {trial.kind}:  {scores}", flush=True)
-    print(
-        f"\nMean Dice over {len(paths)} label maps (worst in brackets), {arguments.spacing} mm:\n"
-    )
-    print(as_table(trials))
-    return 0
+    positions, trials, num_failed = read_positions(), [], 0
+    for number, path in enumerate(paths):
+        seed = (arguments.seed, number)
+        try:
+            for trial in run_trials(path, positions, spacing_mm=arguments.spacing, seed=seed):
+                trials.append(trial)
+                scores = "  ".join(f"{rule} {score:.4f}" for rule, score in trial.dice.items())
+                print(f"{trial.case}  {trial.kind}:  {scores}", flush=True)
+        except CascadeError as error:
+            num_failed += 1
+            sys.stderr.write(f"{error}\n")
+    if trials:
+        print(
+            f"\nMean Dice over {len(paths) - num_failed} label maps (worst in brackets), "
+            f"{arguments.spacing} mm:\n"
+        )
+        print(as_table(trials))
+    return 1 if num_failed else 0
 
 
 def _learn(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Label maps broken on purpose, to measure what repairs them.
 
 Faults are those seen in pseudo-labels: slices dropped, parts cut off, organs
-swapped, false blobs.
+swapped, false blobs. A fault that finds too few organs breaks what there is, or nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,9 @@ def drop_slices(
 ) -> LabelVolume:
     """Blank two to four runs of slices, 2 to 15 mm thick, of one organ or of all."""
     broken = labels.copy()
-    for _ in range(int(rng.integers(2, 5))):
-        organ = int(rng.choice(_present(labels))) if rng.random() < 0.5 else 0
+    present = _present(labels)
+    for _ in range(int(rng.integers(2, 5)) if present else 0):
+        organ = int(rng.choice(present)) if rng.random() < 0.5 else 0
         filled = np.flatnonzero((labels == organ if organ else labels > 0).any(axis=(1, 2)))
         thick = max(1, round(rng.uniform(2.0, 15.0) / spacing_mm[0]))
         first = int(rng.choice(filled))
@@ -40,7 +41,8 @@ def drop_slices(
 def cut_parts(labels: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator) -> LabelVolume:
     """Take 15 to 50 % off two organs, beyond a plane of any direction."""
     broken = labels.copy()
-    for organ in rng.choice(_present(labels), 2, replace=False):
+    present = _present(labels)
+    for organ in rng.choice(present, min(2, len(present)), replace=False):
         places = np.argwhere(labels == organ)
         along = (places * spacing_mm) @ rng.standard_normal(3)
         beyond = places[along > np.quantile(along, rng.uniform(0.5, 0.85))]
@@ -70,8 +72,9 @@ def swap_organs(
 def add_blobs(labels: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator) -> LabelVolume:
     """Set two to five false blobs, 5 to 18 mm in radius, into the background."""
     broken = labels.copy()
-    for _ in range(int(rng.integers(2, 6))):
-        organ = int(rng.choice(_present(labels)))
+    present = _present(labels)
+    for _ in range(int(rng.integers(2, 6)) if present else 0):
+        organ = int(rng.choice(present))
         center = rng.uniform(0, labels.shape) * spacing_mm
         radii = rng.uniform(5.0, 18.0) * rng.uniform(0.7, 1.3, 3)
         broken[_ellipsoid(labels.shape, spacing_mm, center, radii) & (labels == 0)] = organ

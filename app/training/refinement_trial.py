@@ -9,6 +9,7 @@ import numpy as np
 from app.data.label_faults import FAULTS, imitate_prediction
 from app.data.positions import Positions
 from app.data.pseudo_labels import fuse_published, refine_plausibly
+from app.errors import InputError
 from app.evaluation.metrics import dice
 from app.imaging.geometry import LabelVolume, SpacingZYX
 from app.imaging.io import read_scan
@@ -49,51 +50,57 @@ def read_labels(path: Path, spacing_mm: float) -> tuple[LabelVolume, SpacingZYX]
 
 
 def run_trials(
-    paths: Sequence[Path], positions: Positions, *, spacing_mm: float, seed: int
+    path: Path, positions: Positions, *, spacing_mm: float, seed: Sequence[int]
 ) -> Iterator[Trial]:
-    """Break each label map in each way, repair it by each rule, and compare.
+    """Break a label map in each way, repair it by each rule, and compare.
 
     Parameters
     ----------
-    paths : sequence of Path
-        Label maps taken for true.
+    path : Path
+        A label map taken for true.
     positions : Positions
         Where organs lie to each other; best learnt from other patients.
     spacing_mm : float
-        Finer label maps are resampled to this.
-    seed : int
+        A finer label map is resampled to this.
+    seed : sequence of int
         Start of the random faults.
 
     Yields
     ------
     Trial
-        For each label map and kind of fault.
+        For each kind of fault.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds no organ.
     """
-    for number, path in enumerate(paths):
-        truth, spacing = read_labels(path, spacing_mm)
-        for kind in KINDS:
-            rng = np.random.default_rng([seed, number, KINDS.index(kind)])
-            broken = break_labels(truth, spacing, kind, rng)
-            predicted, confidence = imitate_prediction(truth, spacing, rng)
-            if kind == SHARED:
-                predicted = np.where(broken != truth, broken, predicted)
-            repaired = {
-                "before": broken,
-                "prediction": predicted,
-                "published": fuse_published(broken, predicted),
-                "plausible": refine_plausibly(
-                    broken, predicted, spacing_mm=spacing, positions=positions
-                ),
-                "plausible, confidence": refine_plausibly(
-                    broken,
-                    predicted,
-                    spacing_mm=spacing,
-                    positions=positions,
-                    confidence=confidence,
-                ),
-            }
-            scores = {rule: mean_dice(truth, labels) for rule, labels in repaired.items()}
-            yield Trial(case=path.name, kind=kind, dice=scores)
+    truth, spacing = read_labels(path, spacing_mm)
+    if not truth.any():
+        raise InputError(f"{path}: holds no organ to break and repair; leave it out")
+    for number, kind in enumerate(KINDS):
+        rng = np.random.default_rng([*seed, number])
+        broken = break_labels(truth, spacing, kind, rng)
+        predicted, confidence = imitate_prediction(truth, spacing, rng)
+        if kind == SHARED:
+            predicted = np.where(broken != truth, broken, predicted)
+        repaired = {
+            "before": broken,
+            "prediction": predicted,
+            "published": fuse_published(broken, predicted),
+            "plausible": refine_plausibly(
+                broken, predicted, spacing_mm=spacing, positions=positions
+            ),
+            "plausible, confidence": refine_plausibly(
+                broken,
+                predicted,
+                spacing_mm=spacing,
+                positions=positions,
+                confidence=confidence,
+            ),
+        }
+        scores = {rule: mean_dice(truth, labels) for rule, labels in repaired.items()}
+        yield Trial(case=path.name, kind=kind, dice=scores)
 
 
 def break_labels(

@@ -184,6 +184,16 @@ def test_faults_break_labels_and_leave_the_original_alone(body, name):
     np.testing.assert_array_equal(body, before)
 
 
+@pytest.mark.parametrize("organs", [(), (13,)])
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_need_no_two_organs(body, name, organs):
+    few = np.where(np.isin(body, organs), body, 0).astype(np.uint8)
+
+    for seed in range(5):
+        broken = FAULTS[name](few, SPACING_MM, np.random.default_rng(seed))
+        assert set(np.unique(broken)) <= {0, *organs}
+
+
 def test_arrays_of_two_sizes_are_refused(body, refine):
     with pytest.raises(InputError, match="40"):
         refine(body, body[1:])

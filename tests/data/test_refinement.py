@@ -189,3 +189,19 @@ def test_the_trial_compares_all_rules_on_all_faults(tmp_path, capsys):
     assert before == 1.0 > published > prediction
     assert plausible > 0.9
     assert table["all four"][0] < 0.95
+
+
+@pytest.mark.parametrize("with_others", [True, False])
+def test_the_trial_names_an_empty_label_map_and_goes_on(tmp_path, capsys, with_others):
+    labels = np.zeros((30, 36, 48), np.uint8)
+    write_image(tmp_path / "empty.nii.gz", labels)
+    if with_others:
+        labels[8:24, 6:26, 4:20] = 1
+        write_image(tmp_path / "single.nii.gz", labels)
+
+    assert main(["refine", "--measure", str(tmp_path)]) == 1
+
+    told = capsys.readouterr()
+    assert "empty.nii.gz: holds no organ to break" in told.err
+    assert ("over 1 label maps" in told.out) is with_others
+    assert ("| unbroken | 1.0000 (1.000) |" in told.out) is with_others

@@ -19,8 +19,9 @@ def scores(tmp_path_factory):
     path = tmp_path_factory.mktemp("truth") / "body.nii.gz"
     write_image(path, boxed_body(), spacing_xyz=SPACING_MM[::-1])
     by_kind = defaultdict(list)
-    for trial in run_trials([path] * BODIES, boxed_positions(), spacing_mm=3.0, seed=0):
-        by_kind[trial.kind].append(trial.dice)
+    for number in range(BODIES):
+        for trial in run_trials(path, boxed_positions(), spacing_mm=3.0, seed=(0, number)):
+            by_kind[trial.kind].append(trial.dice)
     return {
         kind: {rule: float(np.mean([one[rule] for one in found])) for rule in found[0]}
         for kind, found in by_kind.items()
