@@ -18,7 +18,7 @@ from torch import nn
 
 from app.cascade.engine import INPUT_NAME, engine_version
 from app.config import PhaseConfig
-from app.errors import WeightsError
+from app.errors import OutputError, WeightsError
 from app.export.parity import check_parity
 from app.manifest import (
     CHECKPOINT_NAME,
@@ -176,11 +176,24 @@ def export_phase(source: Path, output: Path, *, prepared: bool = False) -> Manif
         If there is no usable checkpoint.
     ParityError
         If IR and checkpoint differ; nothing is published then.
+    OutputError
+        If the output cannot be written.
     """
     checkpoint = open_checkpoint(source)
+    try:
+        return _publish(checkpoint, source, output, prepared=prepared)
+    except OSError as error:
+        raise OutputError(
+            f"{output}: cannot be written to ({error}); give another --output, or make room there"
+        ) from error
+
+
+def _publish(checkpoint: Checkpoint, source: Path, output: Path, *, prepared: bool) -> Manifest:
+    """Convert a checkpoint, compare both, and put the files in place."""
     folded = fold(checkpoint.network)
     output.mkdir(parents=True, exist_ok=True)
     draft = output / f".draft_{MODEL_NAME}"
+    draft.touch()  # before the work: OpenVINO's own error would tell little
     try:
         model = to_ir(folded, checkpoint.config, halves=not prepared)
         ov.save_model(model, draft, compress_to_fp16=False)

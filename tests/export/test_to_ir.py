@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from app.cascade.bundle import open_phase, read_manifest
 from app.config import LOCATE, SEGMENT
-from app.errors import ParityError, WeightsError
+from app.errors import OutputError, ParityError, WeightsError
 from app.export import parity, to_ir
 from app.export.to_ir import export_phase, open_checkpoint
 from app.manifest import sha256_of
@@ -155,6 +156,33 @@ def test_a_checkpoint_whose_scores_are_no_numbers_is_not_published(tmp_path):
         export_phase(folder, folder)
 
     assert not (folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("in_the_way", ["output", "output/model.xml"])
+def test_an_output_that_cannot_be_written_is_named_and_no_draft_left(tmp_path, in_the_way):
+    write_checkpoint(tmp_path / "locate", CONFIGS["locate"])
+    output = tmp_path / "output"
+    if in_the_way == "output":
+        output.write_text("no folder")
+    else:
+        (tmp_path / in_the_way).mkdir(parents=True)
+
+    with pytest.raises(OutputError, match=r"output.*: cannot be written to .*; give another"):
+        export_phase(tmp_path / "locate", output / "locate" if output.is_file() else output)
+
+    assert not list(tmp_path.rglob(".draft*"))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_named_before_anything_is_converted(
+    tmp_path, monkeypatch
+):
+    write_checkpoint(tmp_path / "locate", CONFIGS["locate"])
+    (tmp_path / "output").mkdir(mode=0o500)
+    monkeypatch.setattr(to_ir, "to_ir", None)
+
+    with pytest.raises(OutputError, match="output: cannot be written to"):
+        export_phase(tmp_path / "locate", tmp_path / "output")
 
 
 @pytest.mark.parametrize("field", ["license", "provenance"])
