@@ -1,5 +1,6 @@
 """What in a result should be looked at, told from the result and the anatomy alone."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -99,15 +100,8 @@ def judge(
             continue
         place = places.get(organ.name, (0.0, 0.0, 0.0))
         flags += _judge_organ(organ.name, placement, norms[organ.name], place)
-        if confidence is not None and confidence.get(organ.name, 1.0) < LEAST_CONFIDENCE:
-            flags.append(
-                Flag(
-                    code="low_confidence",
-                    organ=organ.name,
-                    text=f"mean probability {confidence[organ.name]:.3f}, usually at least "
-                    f"{LEAST_CONFIDENCE:.1f}",
-                )
-            )
+        if confidence is not None:
+            flags += _judge_confidence(organ.name, confidence.get(organ.name, 1.0))
     of_the_scan = list(_judge_scan(placements)) or list(_judge_together(flags))
     return of_the_scan + list(_judge_proportions(placements)) + flags
 
@@ -203,10 +197,11 @@ def _judge_scan(placements: Mapping[str, OrganPlacement]) -> Iterator[Flag]:
             organ=None,
             text="the organs lie as in a body turned this way; check the directions in the header",
         )
+    told = math.ceil(100 * odd) / 100  # never the limit itself
     yield Flag(
         code="unlikely_arrangement",
         organ=None,
-        text=f"the organs do not lie to one another as usual (misfit {odd:.2f}, at most "
+        text=f"the organs do not lie to one another as usual (misfit {told:.2f}, at most "
         f"{UNLIKELY} expected); the scan may be mirrored or turned against its header, "
         "or the labels wrong",
     )
@@ -233,6 +228,17 @@ def _judge_together(flags: list[Flag]) -> Iterator[Flag]:
             organ=None,
             text=f"{len(odd)} organs are odd in size, pieces or place; the scan may be "
             "mirrored or turned against its header, or unlike those the networks know",
+        )
+
+
+def _judge_confidence(name: str, probability: float) -> Iterator[Flag]:
+    if probability < LEAST_CONFIDENCE:
+        # Rounded down: to the nearest, 0.8996 would read as the limit itself.
+        told = math.floor(1000 * probability) / 1000
+        yield Flag(
+            code="low_confidence",
+            organ=name,
+            text=f"mean probability {told:.3f}, usually at least {LEAST_CONFIDENCE:.1f}",
         )
 
 

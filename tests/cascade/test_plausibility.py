@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.cascade import plausibility
 from app.cascade.norms import read_norms
 from app.cascade.plausibility import (
     _LEADS,
@@ -73,6 +74,20 @@ def test_organ_that_the_network_is_unsure_of_is_flagged(usual):
     # As sure as the networks were of the pancreas of two real scans, of DSC 0.25 and 0.52.
     flags = judge(usual, dict.fromkeys(usual, 0.95) | {"pancreas": 0.87})
     assert codes(flags) == [("low_confidence", "pancreas")]
+
+
+@pytest.mark.parametrize(
+    ("probability", "told"), [(0.89996, "0.899"), (0.8996, "0.899"), (0.8743, "0.874")]
+)
+def test_the_probability_told_lies_below_the_limit_told(usual, probability, told):
+    (flag,) = judge(usual, dict.fromkeys(usual, 0.95) | {"pancreas": probability})
+    assert flag.text == f"mean probability {told}, usually at least 0.9"
+
+
+def test_the_misfit_told_lies_above_the_limit_told(usual, monkeypatch):
+    monkeypatch.setattr(plausibility, "misfit", lambda _: 1.2501)
+    (flag,) = judge(usual)
+    assert "misfit 1.26, at most 1.25 expected" in flag.text
 
 
 def test_a_piece_that_was_taken_back_is_told_with_its_size():
