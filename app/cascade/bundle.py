@@ -66,7 +66,7 @@ class Cascade:
         Scans that need more are refused.
     second_look : bool
         Whether phase two looks on beyond a box that cuts an organ.
-    keeps_scan, num_copies, writes_more
+    keeps_scan, num_copies, writes_more, locate_only
         What else memory is planned for; see :func:`plan_memory`.
     observer : Observer
         Told how far a scan has come.
@@ -79,6 +79,7 @@ class Cascade:
     keeps_scan: bool = False
     num_copies: int = 0
     writes_more: bool = False
+    locate_only: bool = False
     observer: Observer = nobody
 
     def compile_s(self) -> float | None:
@@ -111,6 +112,7 @@ class Cascade:
             keeps_scan=self.keeps_scan,
             num_copies=self.num_copies,
             writes_more=self.writes_more,
+            locate_only=self.locate_only,
         )
 
 
@@ -160,6 +162,7 @@ def open_cascade(
     memory_limit_bytes: int,
     threads: int | None = None,
     precision: Precision = "auto",
+    locate_only: bool = False,
 ) -> Cascade:
     """Open both phases.
 
@@ -174,6 +177,9 @@ def open_cascade(
         Scans that need more are refused.
     threads, precision
         As for :class:`app.cascade.engine.CpuNetwork`.
+    locate_only : bool
+        Whether memory is to do for phase one alone, as :func:`app.cascade.pipeline.locate_scan`
+        runs it.
 
     Returns
     -------
@@ -192,7 +198,7 @@ def open_cascade(
     """
     check_threads(threads)
     num_threads = threads or available_threads()
-    check_program_fits(num_threads)
+    check_program_fits(num_threads, locate_only=locate_only)
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
     locate, segment = (
@@ -200,7 +206,9 @@ def open_cascade(
         for name in (LOCATE.name, SEGMENT.name)
     )
     compiler.shutdown(wait=False)
-    return Cascade(locate=locate, segment=segment, memory_limit_bytes=limit_bytes)
+    return Cascade(
+        locate=locate, segment=segment, memory_limit_bytes=limit_bytes, locate_only=locate_only
+    )
 
 
 def _pending_phase(

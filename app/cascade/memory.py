@@ -45,6 +45,9 @@ with AVX2 alone, and a fifth, for other instructions lay weights and buffers out
 What that network took for its first patch it keeps, so that every step of a later scan has it
 too."""
 
+LOCATE_PROGRAM_BYTES = 320 * MIB
+"""The same where phase two's network is there but never at work: 275 MiB measured, and a sixth."""
+
 LOCATE_BYTES = 64 * MIB
 """What phase one's network has a patch in and works in, until it is given back: 44 MiB measured."""
 
@@ -174,13 +177,15 @@ def within_address_space(limit_bytes: int, threads: int) -> int:
     return max(0, min(limit_bytes, addresses - ADDRESS_BYTES - threads * THREAD_ADDRESS_BYTES))
 
 
-def check_program_fits(threads: int) -> None:
+def check_program_fits(threads: int, *, locate_only: bool = False) -> None:
     """Refuse limits of the system that the program alone exceeds, before networks are loaded.
 
     Parameters
     ----------
     threads : int
         Threads the networks compute with.
+    locate_only : bool
+        Whether phase two is never run.
 
     Raises
     ------
@@ -188,10 +193,11 @@ def check_program_fits(threads: int) -> None:
         If no scan could be segmented.
     """
     allowed = within_address_space(container_limit() or NO_LIMIT_BYTES, threads)
-    if allowed < PROGRAM_BYTES:
+    needed = LOCATE_PROGRAM_BYTES if locate_only else PROGRAM_BYTES
+    if allowed < needed:
         raise MemoryLimitError(
             f"memory limit of {allowed / MIB:.0f} MiB: the program alone needs "
-            f"{PROGRAM_BYTES / MIB:.0f} MiB; raise the container's own limit or ulimit -v"
+            f"{needed / MIB:.0f} MiB; raise the container's own limit or ulimit -v"
         )
 
 
@@ -263,6 +269,7 @@ def plan_memory(
     keeps_scan: bool = False,
     num_copies: int = 0,
     writes_more: bool = False,
+    locate_only: bool = False,
 ) -> MemoryPlan:
     """Estimate what a scan needs, from its header alone.
 
@@ -282,6 +289,8 @@ def plan_memory(
         Images of the label map's kind and size that stay in memory beside it.
     writes_more : bool
         Whether pictures or further formats are made of the finished label map.
+    locate_only : bool
+        Whether phase two is never run; then there is no label map, and none of the three above.
 
     Returns
     -------
@@ -301,7 +310,11 @@ def plan_memory(
     if writes_more:
         # Scan and label map are read once more.
         steps["outputs"] = (HU_BYTES + 1) * voxels + OUTPUTS_BYTES
-    held = PROGRAM_BYTES + SLICE_HEADER_BYTES * len(header.slice_files)
+    held = PROGRAM_BYTES
+    if locate_only:
+        steps = {name: steps[name] for name in ("read", "locate")}
+        held = LOCATE_PROGRAM_BYTES
+    held += SLICE_HEADER_BYTES * len(header.slice_files)
     plan = MemoryPlan(
         steps={name: held + num_bytes for name, num_bytes in steps.items()},
         limit_bytes=limit_bytes,

@@ -73,6 +73,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
         memory_limit_bytes=memory_limit(asked_bytes),
         threads=arguments.threads,
         precision=precision,
+        locate_only=extras.boxes is not None,
     )
     cascade = replace(
         cascade,

@@ -88,6 +88,10 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "container_limit", lambda: 512 * MIB)
     with pytest.raises(MemoryLimitError, match=r"limit of 512 MiB: the program alone needs 640"):
         check_program_fits(1)
+    check_program_fits(1, locate_only=True)
+    monkeypatch.setattr(memory, "container_limit", lambda: 256 * MIB)
+    with pytest.raises(MemoryLimitError, match=r"limit of 256 MiB: the program alone needs 320"):
+        check_program_fits(1, locate_only=True)
 
 
 def header(shape, spacing_mm, bytes_per_voxel=2, slice_files=(), nifti_header=b"header"):
@@ -128,6 +132,23 @@ def test_headline_scan_is_planned_below_1_2_gib_and_the_longest_below_1_7():
 def test_plan_holds_what_was_measured_and_little_more(shape, spacing_mm, region_mm, peak_mib):
     planned_mib = plan(header(shape, spacing_mm), region_mm=region_mm).peak_bytes / MIB
     assert peak_mib < planned_mib < 1.18 * peak_mib
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "peak_mib"),
+    [
+        ((40, 61, 73), (5.0, 4.0, 4.5), 343),
+        ((119, 511, 500), (5.0, 0.781, 0.79), 409),
+        ((160, 512, 512), (3.0, 1.03, 1.03), 437),
+        ((400, 512, 500), (1.25, 0.85, 0.9), 543),
+    ],
+)
+def test_plan_of_phase_one_alone_holds_what_was_measured_and_little_more(
+    shape, spacing_mm, peak_mib
+):
+    planned = plan(header(shape, spacing_mm), locate_only=True)
+    assert set(planned.steps) == {"read", "locate"}
+    assert peak_mib < planned.peak_bytes / MIB < 1.18 * peak_mib
 
 
 def test_second_look_at_thin_slices_resamples_them_beside_the_scores_of_the_first():

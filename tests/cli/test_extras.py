@@ -308,6 +308,13 @@ def test_boxes_only_runs_phase_one_alone(scans, predict, tmp_path, body):
     assert set(case["seconds"]) == {"read", "locate"}
 
 
+def test_boxes_only_needs_no_memory_for_phase_two(scans, predict, tmp_path):
+    assert predict(scans, "--memory-limit", "600MiB") == 1
+    assert predict(scans, "--boxes-only", "--memory-limit", "600MiB") == 0
+    (case,) = record_of(tmp_path / "labels")["cases"]
+    assert case["planned_mib"] < 600
+
+
 def test_fast_is_told_in_the_record(scans, predict, tmp_path):
     assert predict(scans, "--fast") == 0
     assert record_of(tmp_path / "labels")["fast"] is True
