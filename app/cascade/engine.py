@@ -3,6 +3,7 @@
 The only file that imports OpenVINO.
 """
 
+import math
 import os
 import sys
 import time
@@ -107,13 +108,17 @@ def resolve_precision(precision: Precision) -> Literal["f32", "bf16"]:
 
 
 def available_threads() -> int:
-    """Count the processors this process may use, a container's CPU quota included."""
+    """Count the processors this process may use, a container's CPU quota included.
+
+    A quota is rounded to whole processors, a half up, and counts as one at least.
+    """
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:
         allowed = os.cpu_count() or 1
     quota = processor_quota()
-    return allowed if quota is None else max(1, min(allowed, round(quota)))
+    # Up, unlike round(): with a thread too few half a processor would lie idle.
+    return allowed if quota is None else max(1, min(allowed, math.floor(quota + 0.5)))
 
 
 def check_threads(threads: int | None) -> None:

@@ -74,7 +74,13 @@ def test_available_threads_are_at_most_those_of_the_machine():
     assert 1 <= available_threads() <= os.cpu_count()
 
 
-@pytest.mark.parametrize(("quota", "threads"), [(None, 4), (8.0, 4), (2.0, 2), (1.0, 1), (0.3, 1)])
+@pytest.mark.parametrize(
+    ("quota", "threads"),
+    [
+        *((None, 4), (8.0, 4), (2.0, 2), (1.0, 1), (0.3, 1)),
+        *((0.5, 1), (1.4, 1), (1.5, 2), (2.5, 3), (3.5, 4)),  # a half counts as a whole one
+    ],
+)
 def test_a_quota_of_processor_time_counts_like_processors(monkeypatch, quota, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr(engine, "processor_quota", lambda: quota)
