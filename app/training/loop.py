@@ -184,8 +184,9 @@ class Trainer:
             loss = self.costs(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        length = nn.utils.get_total_norm(_gradients(self.costs))
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        limit = self.config.max_gradient_norm
+        of_model = nn.utils.clip_grad_norm_(self.model.parameters(), limit)  # length before
+        length = nn.utils.get_total_norm([of_model, *_gradients(self.objective)])
         self.step += 1
         # Both at once: each number read makes a GPU wait.
         cost, norm = torch.hstack([loss.detach(), length]).tolist()

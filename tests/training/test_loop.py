@@ -237,6 +237,19 @@ class Rooted(Objective):
         return super().forward(*batch) + self.weight.sqrt().sum()
 
 
+def test_the_network_s_gradient_is_clipped_and_the_objective_s_left_alone(tmp_path):
+    def gradients(max_gradient_norm):
+        config = replace(CONFIG, max_gradient_norm=max_gradient_norm)
+        trainer = Trainer(network(), config, tmp_path, objective=Weighted())
+        trainer.objective.scale.data.fill_(20.0)  # with its gradient it would be clipped more
+        trainer.train_step(*next(bright_voxels()))
+        of_network = [weights.grad for weights in trainer.model.parameters()]
+        return nn.utils.get_total_norm(of_network).item(), trainer.objective.scale.grad.item()
+
+    whole, of_objective = gradients(1e9)
+    assert gradients(whole / 4) == pytest.approx((whole / 4, of_objective))
+
+
 def learnt(trainer):
     """Copy all that a step changes, running statistics among it."""
     parts = (trainer.model, trainer.average.module, trainer.objective)
