@@ -25,7 +25,7 @@ from app.imaging.layout import Layout, spacing_notes
 from app.imaging.nifti import NIFTI_SUFFIXES, is_nifti, read_header, write_labels
 from app.imaging.orientation import Orientation, as_lps, from_lps, to_lps
 from app.imaging.volume import Volume
-from app.imaging.voxels import read_voxels
+from app.imaging.voxels import check_whole, read_voxels
 
 SCAN_SUFFIXES = (
     *NIFTI_SUFFIXES,
@@ -278,14 +278,14 @@ def _open(
     path: Path, *, as_labels: bool = False
 ) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
     """Read a header, and give what reads the voxels."""
-    readers = [read for ends, read in _LAYOUT_READERS.items() if path.name.lower().endswith(ends)]
-    if path.is_dir() or not readers:
+    read_layout = _layout_reader(path)
+    if path.is_dir() or read_layout is None:
         return _open_series(path)
     if not path.is_file():
         raise UnreadableScanError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise UnreadableScanError(f"{path}: the file is empty; copy or export it again")
-    layout = readers[0](path)
+    layout = read_layout(path)
     header = ScanHeader(
         path=path,
         geometry=layout.geometry,
@@ -345,6 +345,25 @@ def _write_image(
         sitk.WriteImage(image, str(partial), useCompression=True)
     except RuntimeError as error:
         raise OutputError(f"{path}: cannot be written ({_last_line(error)})") from error
+    _check_written(partial, path)
+
+
+def _check_written(partial: Path, path: Path) -> None:
+    """Refuse a file that is cut short: on a full disk the library may say nothing of it."""
+    read_layout = _layout_reader(partial)
+    try:
+        # A grid that no scan has, as one asked for of a phantom, is not read.
+        with contextlib.suppress(UnsupportedScanError):
+            if read_layout is not None:
+                check_whole(read_layout(partial))
+    except UnreadableScanError as error:
+        raise OutputError(f"{path}: cannot be written whole; is the disk full?") from error
+
+
+def _layout_reader(path: Path) -> Callable[[Path], Layout] | None:
+    """Give what reads the header of a file of this name; None if that is DICOM or nothing known."""
+    name = path.name.lower()
+    return next((read for ends, read in _LAYOUT_READERS.items() if name.endswith(ends)), None)
 
 
 def _last_line(error: Exception) -> str:

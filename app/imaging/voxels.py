@@ -180,6 +180,28 @@ def read_voxels(layout: Layout, *, as_labels: bool = False) -> tuple[ScanVolume,
     return voxels, oddities.notes()
 
 
+def check_whole(layout: Layout) -> None:
+    """Read all voxels to the end, and keep none.
+
+    Parameters
+    ----------
+    layout : Layout
+        Where they lie.
+
+    Raises
+    ------
+    UnreadableScanError
+        If voxels are missing or damaged, or far more is stored than promised.
+    """
+    path = layout.path
+    with damage_named(path), path.open("rb") as file:
+        _check_can_hold(layout)
+        file.seek(layout.start)
+        stream: Stream = Inflated(file) if layout.compressed else file
+        _pass_over(stream, layout.skip + layout.num_bytes, path)
+        _check_end(stream, path)
+
+
 def to_int16(
     stored: npt.NDArray[Any], slope: float, intercept: float
 ) -> tuple[npt.NDArray[np.int16], int, int]:

@@ -1,5 +1,7 @@
+import contextlib
 import gc
 import gzip
+import resource
 import shutil
 import struct
 
@@ -10,7 +12,9 @@ import SimpleITK as sitk
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
 from app.imaging import io
-from app.imaging.io import atomic_path, peek, read_scan, write_label_map
+from app.imaging.geometry import Geometry
+from app.imaging.io import atomic_path, peek, read_scan, write_label_map, write_volume
+from app.imaging.volume import Volume
 
 SHAPE = (4, 6, 5)
 SPACING_MM = (3.0, 2.0, 1.5)
@@ -233,6 +237,30 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(OutputError, match="labels.*disk full"):
         write_half()
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@contextlib.contextmanager
+def room_for(num_bytes):
+    """Limit the size of files, which is met as a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("missing", [3, 200])
+@pytest.mark.parametrize("suffix", [*FORMATS, "seg.nrrd"])
+def test_full_disk_is_an_output_error_in_every_format(tmp_path, suffix, missing):
+    labels = Volume((hu() > 0).astype(np.uint8), Geometry(shape=SHAPE, spacing_mm=SPACING_MM))
+    path = tmp_path / f"labels.{suffix}"
+    write_volume(labels, path)
+    before = path.read_bytes()
+    with room_for(len(before) - missing), pytest.raises(OutputError, match="labels"):
+        write_volume(labels, path)
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
