@@ -22,7 +22,13 @@ from app.imaging.dicom_magic import is_dicom
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
 from app.imaging.hounsfield import settle_offset
 from app.imaging.layout import Layout, spacing_notes
-from app.imaging.nifti import NIFTI_SUFFIXES, is_nifti, read_header, write_labels
+from app.imaging.nifti import (
+    NIFTI_SUFFIXES,
+    is_nifti,
+    make_header,
+    read_header,
+    write_labels,
+)
 from app.imaging.orientation import Orientation, as_lps, from_lps, to_lps
 from app.imaging.volume import Volume
 from app.imaging.voxels import check_whole, read_voxels
@@ -192,12 +198,12 @@ def write_label_map(labels: LabelVolume, source: Source, path: Path) -> None:
         If the file cannot be written.
     """
     stored = np.ascontiguousarray(from_lps(labels, source.orientation))
-    scan_header = source.header.nifti_header
+    geometry = source.header.geometry
     with atomic_path(path) as partial:
-        if scan_header is not None and is_nifti(path):
-            write_labels(partial, stored, scan_header)
+        if is_nifti(path):
+            write_labels(partial, stored, source.header.nifti_header or make_header(geometry))
             return
-        _write_image(Volume(stored, source.header.geometry), partial, path)
+        _write_image(Volume(stored, geometry), partial, path)
 
 
 def write_volume(volume: Volume, path: Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from app.errors import UnreadableScanError, UnsupportedScanError
-from app.imaging.geometry import LabelVolume, SpacingZYX
+from app.imaging.geometry import Geometry, LabelVolume, SpacingZYX
 from app.imaging.layout import (
     Layout,
     check_extents,
@@ -91,7 +91,7 @@ _VERSIONS = (
     _version("NIfTI-2", 1, 540, b"n+2\0\r\n\x1a\n"),
 )
 
-_UINT8 = 2
+_UINT8, _MM, _SCANNER = 2, 2, 1
 _DTYPES = {
     2: "u1",
     4: "i2",
@@ -201,6 +201,40 @@ def stated_spacing(raw_header: bytes, path: Path) -> SpacingZYX:
     return (z, y, x)
 
 
+def make_header(geometry: Geometry) -> bytes:
+    """Make the header of a label map whose scan came without one.
+
+    The image library writes right angles alone, so that the end of a long scan whose
+    slices lean a little would lie some mm off. The sform tells the grid as it is, the
+    qform the nearest one with right angles, for programs that know no others.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The grid as stored.
+
+    Returns
+    -------
+    bytes
+        As from :func:`read_header`, of NIfTI-1.
+    """
+    version = _VERSIONS[0]
+    spacing_xyz = geometry.spacing_mm[::-1]
+    turn = _RAS_TO_LPS @ np.asarray(geometry.direction)[::-1, ::-1]
+    origin = _RAS_TO_LPS @ geometry.origin_mm[::-1]
+    third = 1 if np.linalg.det(turn) > 0 else -1  # whether the third axis grows the other way
+    raw = bytearray(version.header_bytes)
+    header = np.frombuffer(raw, version.dtype)  # what is set here is set in `raw`
+    header["sizeof_hdr"], header["magic"] = version.header_bytes, version.magic
+    header["dim"][0, :4] = (3, *geometry.shape[::-1])
+    header["pixdim"][0, :4] = (third, *spacing_xyz)
+    header["xyzt_units"] = _MM
+    header["sform_code"] = header["qform_code"] = _SCANNER
+    header["srow"] = np.column_stack([turn * spacing_xyz, origin])
+    header["quatern"], header["qoffset"] = _quaternion(turn * (1, 1, third)), origin
+    return bytes(raw)
+
+
 def write_labels(path: Path, labels: LabelVolume, scan_header: bytes) -> None:
     """Write a label map with its scan's header.
 
@@ -213,7 +247,7 @@ def write_labels(path: Path, labels: LabelVolume, scan_header: bytes) -> None:
     labels : (Z, Y, X) array of uint8
         As the scan is stored; C-contiguous.
     scan_header : bytes
-        From :func:`read_header`; all that says where voxels lie is kept.
+        From :func:`read_header` or :func:`make_header`; all that says where voxels lie is kept.
     """
     preamble = _label_header(scan_header, path)
     voxels = np.ascontiguousarray(labels).data.cast("B")
@@ -354,6 +388,25 @@ def _qform(header: Any) -> _Steps | None:
     if header["pixdim"][0] < 0:  # the third axis grows the other way
         spacing = spacing * (1, 1, -1)
     return turn * spacing, np.asarray(header["qoffset"], np.float64)
+
+
+def _quaternion(turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give b, c and d of the rotation that comes nearest to a matrix; a is not negative.
+
+    It is the eigenvector of the largest eigenvalue (Bar-Itzhack, "New method for extracting
+    the quaternion from a rotation matrix", 2000).
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
+    _, vectors = np.linalg.eigh(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
+    a, *rest = vectors[:, -1]
+    return np.array(rest) * (-1.0 if a < 0 else 1.0)
 
 
 def _apart(one: _Steps, other: _Steps, size_xyz: tuple[int, int, int]) -> bool:

@@ -202,6 +202,36 @@ def test_label_map_of_another_format_lies_on_the_same_grid(tmp_path, scan_suffix
     assert np.array_equal(sitk.GetArrayFromImage(written), hu() > 0)
 
 
+def leaning(degrees):
+    """Give directions (x, y, z), as rows, of a grid that lies crooked and whose slices lean."""
+    turn = oblique_affine()[:3, :3] / (1.5, 2.0, 3.0)
+    lean = np.radians(degrees)
+    turn[:, 2] = np.cos(lean) * turn[:, 2] + np.sin(lean) * turn[:, 1]
+    return turn
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0.0, 0.02, 0.4])
+def test_label_map_lies_on_the_very_grid_of_a_scan_that_leans(tmp_path, degrees, mirrored):
+    image = sitk.GetImageFromArray(np.repeat(hu(), 50, axis=0))
+    image.SetSpacing(SPACING_MM[::-1])
+    image.SetOrigin((10.0, -20.0, 300.0))
+    image.SetDirection((leaning(degrees) * (1, 1, -1 if mirrored else 1)).ravel())
+    sitk.WriteImage(image, tmp_path / "scan.mha")
+    scan, source = read_scan(tmp_path / "scan.mha")
+    write_label_map((scan.array > 0).astype(np.uint8), source, tmp_path / "labels.nii.gz")
+    labels, written = read_scan(tmp_path / "labels.nii.gz", as_labels=True)
+    assert np.array_equal(labels.array, scan.array > 0)
+    # The last slice lies 4 mm off where the first would lead to without the lean of 0.4 degrees.
+    assert np.allclose(labels.geometry.corners_mm(), scan.geometry.corners_mm(), atol=0.001)
+    assert written.header.geometry.shape == source.header.geometry.shape
+    # Programs that know right angles only follow the qform, half of the lean away.
+    others = sitk.ReadImage(tmp_path / "labels.nii.gz")
+    assert np.allclose(others.GetDirection(), image.GetDirection(), atol=np.radians(degrees) + 1e-6)
+    assert np.allclose(others.GetOrigin(), image.GetOrigin())
+    assert nib.load(tmp_path / "labels.nii.gz").header.get_zooms() == pytest.approx((1.5, 2.0, 3.0))
+
+
 def test_same_label_map_gives_the_same_bytes(tmp_path):
     _, source = read_scan(write(tmp_path / "scan.nii", hu()))
     for name in ("one", "two"):
