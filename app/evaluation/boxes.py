@@ -13,6 +13,7 @@ import numpy as np
 from app.errors import UnreadableScanError
 from app.imaging.crop import bounding_box
 from app.imaging.geometry import Box, LabelVolume
+from app.imaging.io import as_text, atomic_path
 
 RECORD_NAME = "run.json"
 
@@ -159,9 +160,10 @@ def score_box(case: str, box: Box | None, organs: LabelVolume) -> BoxScore:
 
 def write_boxes(path: Path, scores: Iterable[BoxScore]) -> None:
     """Write a CSV with a row for each case."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["case", "found", "has_organs", "organ_recall", "volume_ratio"])
         for score in scores:
             ratio = "" if score.volume_ratio is None else f"{score.volume_ratio:.4f}"
-            rows.writerow([score.case, score.found, score.has_organs, f"{score.recall:.6f}", ratio])
+            found = (score.found, score.has_organs, f"{score.recall:.6f}", ratio)
+            rows.writerow([as_text(score.case), *found])

@@ -77,7 +77,8 @@ DSC {_mean(summary.dsc)}, NSD {_mean(summary.nsd)}</h1>
 </html>
 """
     with atomic_path(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _mean(mean: Mean) -> str:

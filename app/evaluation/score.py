@@ -25,7 +25,7 @@ from app.evaluation.protocols import (
 )
 from app.evaluation.worst import WorstResults
 from app.imaging.geometry import BoolVolume, Box, ScanVolume, SpacingZYX
-from app.imaging.io import ScanHeader, atomic_path
+from app.imaging.io import ScanHeader, as_text, atomic_path
 from app.imaging.nifti import stated_spacing
 from app.imaging.orientation import as_lps
 from app.labels import ORGANS, Organ
@@ -322,9 +322,9 @@ def write_scores(path: Path, results: list[OrganResult]) -> None:
     results : list of OrganResult
         A row for each; what is not scored is written ``nan``.
     """
-    with atomic_path(path) as partial, partial.open("w", newline="") as file:
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for row in results:
             numbers = (row.score.dsc, row.score.nsd, row.volume_ref_ml, row.volume_pred_ml)
-            table.writerow((row.case, row.organ, *(f"{number:.6f}" for number in numbers)))
+            table.writerow((as_text(row.case), row.organ, *(f"{number:.6f}" for number in numbers)))

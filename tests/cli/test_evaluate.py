@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -157,6 +158,27 @@ def test_missing_and_extra_files_are_reported(folders, tmp_path, capsys):
     assert summary["mean_dsc"] == pytest.approx((2 * 0.5 + 11 * 0) / 13, abs=1e-6)
     assert summary["missing_predictions"] == ["b"]
     assert summary["extra_predictions"] == ["c.nii.gz"]
+
+
+def test_names_that_are_no_text_are_written_out(folders, tmp_path):
+    predictions, references = folders
+    names = ["é", os.fsdecode(b"\xff")]
+    for name in names:
+        write_labels(references / "a.nii.gz", labels()).rename(references / f"{name}.nii.gz")
+        changed = labels()
+        changed[1] = 0
+        write_labels(predictions / "a.nii.gz", changed).rename(predictions / f"{name}.nii.gz")
+    whole = {"start": [0, 0, 0], "stop": list(labels().shape)}
+    cases = [{"name": name, "status": "ok", "box": whole} for name in names]
+    (predictions / "run.json").write_text(json.dumps({"cases": cases}))
+    output = tmp_path / "out"
+    assert evaluate(folders, output) == 0
+    for table in ("scores.csv", "boxes.csv"):
+        rows = csv.DictReader((output / table).read_text(encoding="utf-8").splitlines())
+        assert {row["case"] for row in rows} == {"é", r"\udcff"}
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "<figcaption>é, liver" in page
+    assert r"<figcaption>\udcff, liver" in page
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
