@@ -76,7 +76,7 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     Raises
     ------
     UsageError
-        If there is no pair, or both are one folder.
+        If there is no pair, both are one folder, or two label maps are of one scan.
     """
     from app.cli.cases import case_name, find_cases, scan_files
 
@@ -87,8 +87,17 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
         return [(case_name(labels), cases[0].scan_path, labels)]
     if not labels.is_dir():
         raise UsageError(f"--labels {labels}: no such folder; give one where --scans is one")
+    names = {case.name for case in cases}
+    named: dict[str, Path] = {}
     # Pictures and tables of `predict` lie beside its label maps.
-    named = {case_name(path): path for path in scan_files(labels)}
+    for path in scan_files(labels):
+        name = case_name(path)
+        if name in named and name in names:
+            raise UsageError(
+                f"--labels {labels}: {named[name].name} and {path.name} are both named as the "
+                f"label map of {name}; keep one of them there"
+            )
+        named[name] = path
     pairs = [(case.name, case.scan_path, named[case.name]) for case in cases if case.name in named]
     if not pairs:
         raise UsageError(f"--labels {labels}: no label map is named as a scan of {scans}")

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import highdicom as hd
@@ -130,6 +131,21 @@ def test_statistics_are_measured_from_within_the_folder_of_the_scans(
     assert main(["statistics", "--scans", ".", "--labels", "labels", "--output", "o.csv"]) == 0
     assert rows_of(scans / "o.csv")
     assert capsys.readouterr().err == ""
+
+
+def test_statistics_of_two_label_maps_of_one_scan_are_wrong_use(scans, predict, tmp_path, capsys):
+    predict(scans)
+    labels, table = tmp_path / "labels", tmp_path / "organs.csv"
+    options = ["--scans", str(scans), "--labels", str(labels), "--output", str(table)]
+    # Of no scan here, so that nothing hangs on which of them is meant.
+    for name in ("other.nii", "other.nii.gz"):
+        shutil.copy(labels / "a.nii.gz", labels / name)
+    assert main(["statistics", *options]) == 0
+    table.unlink()
+    sitk.WriteImage(0 * sitk.ReadImage(labels / "a.nii.gz"), labels / "a.mha")
+    assert main(["statistics", *options]) == 2
+    assert "a.mha and a.nii.gz are both named as the label map of a" in capsys.readouterr().err
+    assert not table.exists()
 
 
 def test_scans_that_are_their_own_label_maps_are_wrong_use(scans, capsys):
