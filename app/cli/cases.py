@@ -89,7 +89,7 @@ def find_cases(source: Path, output: Path, *, flag: str = "--input") -> list[Cas
             ]
         except OSError as error:
             raise UsageError(f"{flag} {source}: cannot be read ({error.strerror})") from error
-        found += _series_below(source)
+        found += _series_below(source, output)
         _tell_passed_over(source, output)
         if not found:
             raise UsageError(
@@ -122,13 +122,15 @@ def find_cases(source: Path, output: Path, *, flag: str = "--input") -> list[Cas
     return list(cases.values())
 
 
-def named_series(source: Path) -> dict[str, Path]:
+def named_series(source: Path, output: Path) -> dict[str, Path]:
     """List the CT series of a folder and those below it.
 
     Parameters
     ----------
     source : Path
         The folder.
+    output : Path
+        Folder for results; what lies there is none.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def named_series(source: Path) -> dict[str, Path]:
         If the folder cannot be read.
     """
     try:
-        return {name: path for name, path, *_ in _series_below(source)}
+        return {name: path for name, path, *_ in _series_below(source, output)}
     except OSError as error:
         raise UsageError(f"--dicom {source}: cannot be read ({error.strerror})") from error
 
@@ -186,14 +188,14 @@ def scan_files(folder: Path) -> list[Path]:
     )
 
 
-def _series_below(source: Path) -> list[_Found]:
-    """Give the DICOM series in a folder and below it."""
+def _series_below(source: Path, output: Path) -> list[_Found]:
+    """Give the DICOM series in a folder and below it, results of an earlier run left out."""
     found: list[_Found] = []
     tops = sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != ".")
     for top in [source, *tops]:
         here: list[_Found] = []
         refused: list[_Found] = []
-        for folder in [source] if top == source else _folders(top):
+        for folder in [source] if top == source else _folders(top, output):
             name = "_".join(folder.relative_to(source).parts) or source.resolve().name
             series = _series_in(folder, name)
             here += series or []
@@ -233,9 +235,12 @@ def _series_in(folder: Path, name: str) -> list[_Found] | None:
     return found
 
 
-def _folders(top: Path) -> Iterator[Path]:
-    """Give a folder and all below it, by name; links to folders are not followed."""
+def _folders(top: Path, output: Path) -> Iterator[Path]:
+    """Give a folder and all below it but one, by name; links to folders are not followed."""
     for folder, names, _ in os.walk(top):
+        if Path(folder).resolve() == output.resolve():
+            names.clear()
+            continue
         names[:] = sorted(name for name in names if not name.startswith("."))
         yield Path(folder)
 

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = find_label_maps(arguments.labels)
     series: Mapping[str, Path] = {}
     if "dicom-seg" in arguments.formats:
-        series = _find_series(arguments.dicom)
+        series = _find_series(arguments.dicom, arguments.output)
     prepare_folder(arguments.output)
     num_failed = 0
     for name, path in paths.items():
@@ -140,13 +140,13 @@ def find_label_maps(source: Path) -> dict[str, Path]:
     return named
 
 
-def _find_series(folder: Path | None) -> Mapping[str, Path]:
+def _find_series(folder: Path | None, output: Path) -> Mapping[str, Path]:
     """Find the DICOM series that segmentations are to refer to."""
     if folder is None:
         raise UsageError("--formats dicom-seg: a DICOM SEG needs its series; name it with --dicom")
     if not folder.is_dir():
         raise UsageError(f"--dicom {folder}: no such folder")
-    series = named_series(folder)
+    series = named_series(folder, output)
     if not series:
         raise UsageError(f"--dicom {folder}: no DICOM series found in it")
     return series

@@ -226,6 +226,17 @@ def test_label_maps_of_an_earlier_run_are_not_told(tmp_path, caplog):
     assert left_out(tmp_path, caplog) == (["a"], [])
 
 
+@pytest.mark.parametrize("output", ["labels", "results/labels"])
+def test_segmentations_of_an_earlier_run_are_no_case(tmp_path, caplog, output):
+    write_series(tmp_path / "p1", hu(), SPACING_MM)
+    seg = {"SOPClassUID": uid.SegmentationStorage, "Modality": "SEG"}
+    save(tmp_path / output, series_datasets(hu(1), SPACING_MM, series=300, **seg))
+    assert [case.name for case in find_cases(tmp_path, tmp_path / output)] == ["p1"]
+    assert caplog.messages == []
+    # Of another folder they are told, as the only files of a folder that was to be segmented.
+    assert [case.name for case in find_cases(tmp_path, tmp_path / "new")][1:] != []
+
+
 @pytest.mark.parametrize("name", ["p1", "p1/study"])
 def test_folder_that_cannot_be_looked_into_is_told(tmp_path, caplog, monkeypatch, name):
     (tmp_path / "a.nii.gz").touch()
