@@ -11,6 +11,7 @@ from app.errors import InputError
 from app.imaging.geometry import Geometry, LabelVolume
 from app.imaging.io import Source, read_scan
 from app.imaging.orientation import as_lps, from_lps
+from app.imaging.segments import SUFFIX, organs_by_value
 from app.labels import NUM_CLASSES
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,9 @@ def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -
     path : Path
         Any image of whole numbers from 0, whatever type they are stored in.
     stands_for : dict of int to int, optional
-        The label value that each stored one, 0 to 255, stands for. By default they are
-        taken as they are, and those of no organ are told in a warning.
+        The label value that each stored one, 0 to 255, stands for. By default that is what
+        the segments of a segmentation of 3D Slicer are called; others are taken as they
+        are, and those of no organ are told in a warning.
 
     Returns
     -------
@@ -61,8 +63,11 @@ def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -
     Raises
     ------
     InputError
-        If the file is not a label map, or holds what ``stands_for`` does not name.
+        If the file is not a label map, or holds what ``stands_for``, or no segment, names.
     """
+    if stands_for is None and path.name.lower().endswith(SUFFIX):
+        named = organs_by_value(path)
+        stands_for = named if len(named) > 1 else None
     scan, source = read_scan(path, as_labels=True)
     stored = from_lps(scan.array, source.orientation)
     low, high = int(stored.min()), int(stored.max())

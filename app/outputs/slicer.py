@@ -1,19 +1,17 @@
 """Segmentations of 3D Slicer (``.seg.nrrd``), which open with names, colors and terms."""
 
-import re
 from pathlib import Path
 
 from scipy import ndimage
 
-from app.errors import InputError
+from app.imaging import segments
 from app.imaging.io import write_volume
 from app.imaging.label_maps import LabelMap, read_label_map
-from app.imaging.nrrd import read_keys
 from app.imaging.volume import Volume
 from app.labels import ORGANS, Organ
 from app.terminology import SCHEME, TERMS, Code
 
-SUFFIX = ".seg.nrrd"
+SUFFIX = segments.SUFFIX
 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 # Slicer's own list says "Anatomical Structure" with this code where DICOM's has another.
@@ -62,31 +60,7 @@ def read_seg_nrrd(path: Path) -> LabelMap:
     InputError
         If it cannot be read, its segments overlap, or one is none of the organs.
     """
-    return read_label_map(path, stands_for=_organs_by_value(path))
-
-
-def _organs_by_value(path: Path) -> dict[int, int]:
-    """Give the organ that each value of a segmentation stands for, by the file's header."""
-    known = {organ.name: organ.value for organ in ORGANS}
-    known |= {TERMS[organ.value].label.lower(): organ.value for organ in ORGANS}
-    keys = read_keys(path)
-    organs = {0: 0}
-    for index in re.findall(r"^Segment(\d+)_Name$", "\n".join(keys), re.MULTILINE):
-        name, number = keys[f"Segment{index}_Name"], keys.get(f"Segment{index}_LabelValue", "")
-        value = known.get(name.strip().lower())
-        if value is None:
-            raise InputError(
-                f"{path}: the segment {name[:40]!a} is none of the organs; call it as labels.json "
-                "does, or delete it"
-            )
-        # A file may say anything: numbers are short, and one stands for one organ.
-        stored = int(number) if re.fullmatch(r"[0-9]{1,3}", number) else 0
-        if not 0 < stored < 256 or organs.setdefault(stored, value) != value:
-            raise InputError(
-                f"{path}: the segment {name[:40]!a} has the value {number[:9]!a}, expected one of "
-                "its own from 1 to 255; save it again in 3D Slicer"
-            )
-    return organs
+    return read_label_map(path, stands_for=segments.organs_by_value(path))
 
 
 def _metadata(label_map: LabelMap) -> dict[str, str]:

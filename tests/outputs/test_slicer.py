@@ -94,3 +94,19 @@ def test_an_organ_can_be_cut_out_by_its_name(written):
     extracted = slicerio.extract_segments(segmentation, [("Left kidney", 1)])
     expected = sitk.GetArrayFromImage(image).T == LEFT_KIDNEY
     assert np.array_equal(extracted["voxels"], expected)
+
+
+def test_segments_that_slicer_numbered_anew_are_still_the_organs_of_their_names(written):
+    image, path = written
+    # As Slicer saves what was drawn or added there; the voxels of the left kidney now say 2.
+    voxels, header = nrrd.read(str(path))
+    voxels[voxels == LEFT_KIDNEY] = 2
+    header["Segment1_LabelValue"] = "2"
+    nrrd.write(str(path), voxels, header)
+    assert np.array_equal(read_label_map(path).array, sitk.GetArrayFromImage(image))
+
+
+def test_a_file_of_that_name_without_segments_is_taken_as_it_is(written):
+    image, path = written
+    sitk.WriteImage(image, path)
+    assert np.array_equal(read_label_map(path).array, sitk.GetArrayFromImage(image))
