@@ -61,6 +61,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
     extras = Extras(arguments)
     cases = find_cases(arguments.input, arguments.output)
+    extras.check_not_replaced(cases)
     prepare_folder(arguments.output)
     if extras.confidence is not None:
         prepare_folder(extras.confidence)

@@ -201,6 +201,31 @@ class Extras:
 
             check_formats(peek(case.scan_path), self.formats, self._series_files(case))
 
+    def check_not_replaced(self, cases: "Sequence[Case]") -> None:
+        """Refuse results that would replace a scan: where they lie among scans, names may meet.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+            All of the batch.
+
+        Raises
+        ------
+        UsageError
+            If there is such a one.
+        """
+        scans = {case.scan_path.resolve(): case.scan_path for case in cases}
+        for case in cases:
+            results = [self.confidence_path(case)]
+            if "seg.nrrd" in self.formats:
+                results.append(self.output / f"{case.name}.seg.nrrd")
+            for path in results:
+                if path is not None and (scan_path := scans.get(path.resolve())):
+                    raise UsageError(
+                        f"{scan_path} would be replaced by a result of {case.scan_path}; choose "
+                        "another --output"
+                    )
+
     def forget(self, case: "Case") -> list[Path]:
         """Remove what an earlier run left of a case besides its label map.
 

@@ -486,6 +486,27 @@ def test_names_of_labels_written_by_another_are_told_before_any_work(
     assert [path.name for path in (tmp_path / "labels").iterdir()] == ["labels.json"]
 
 
+@pytest.mark.parametrize(
+    ("options", "folder", "names", "replaced"),
+    [
+        (("--formats", "seg.nrrd"), ".", ("a_0000.nii.gz", "a.seg.nrrd"), "a.seg.nrrd"),
+        (("--confidence",), "confidence", ("a.nii.gz",), "a.nii.gz"),
+    ],
+)
+def test_no_result_replaces_a_scan(
+    scans, predict, tmp_path, capsys, options, folder, names, replaced
+):
+    among = tmp_path / "labels" / folder
+    among.mkdir(parents=True)
+    for name in names:
+        sitk.WriteImage(sitk.ReadImage(scans / "a_0000.nii.gz"), among / name)
+    before = (among / replaced).read_bytes()
+    assert predict(among, *options) == 2
+    assert f"{replaced} would be replaced by a result of" in capsys.readouterr().err
+    assert (among / replaced).read_bytes() == before
+    assert {path.name for path in among.iterdir()} == set(names)
+
+
 def test_files_among_the_scans_are_never_removed(scans, tmp_path, stand_in_weights):
     (scans / "a.png").write_bytes(b"a picture of mine")
     options = ["--threads", "1", "--precision", "f32", "--weights", str(stand_in_weights)]
