@@ -78,7 +78,7 @@ class BoxTable:
 def _read(path: Path) -> dict[str, Any]:
     try:
         boxes = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: no JSON ({error}); move the file away and run again") from error
     if not isinstance(boxes, dict):
         raise InputError(f"{path}: no table of boxes; move the file away and run again")

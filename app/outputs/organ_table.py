@@ -139,7 +139,11 @@ def _read(path: Path) -> dict[str, list[dict[str, str]]]:
                     "move the file away and run again"
                 )
             for row in reader:
+                if None in row:
+                    raise ValueError(f"line {reader.line_num} has more than {len(COLUMNS)} columns")
                 rows.setdefault(row["case"], []).append(row)
-    except ValueError as error:
-        raise InputError(f"{path}: no text ({error}); move the file away and run again") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path}: no such table ({error}); move the file away and run again"
+        ) from error
     return rows

@@ -66,6 +66,12 @@ def test_another_file_of_that_name_is_never_overwritten(tmp_path, text):
         BoxTable(tmp_path / "boxes.json")
 
 
+def test_a_folder_of_that_name_is_refused(tmp_path):
+    (tmp_path / "boxes.json").mkdir()
+    with pytest.raises(InputError, match=r"boxes\.json: .*move the file away"):
+        BoxTable(tmp_path / "boxes.json")
+
+
 def test_a_box_can_be_removed_and_one_that_could_not_be_written_is_not_kept(tmp_path):
     _, source = scan_of(tmp_path / "x.nii", "LPS")
     table = BoxTable(tmp_path / "later" / "boxes.json")

@@ -10,7 +10,7 @@ import pytest
 from app.errors import InputError, OutputError
 from app.imaging.geometry import Geometry
 from app.imaging.organ_statistics import measure_statistics
-from app.outputs.organ_table import OrganTable
+from app.outputs.organ_table import COLUMNS, OrganTable
 
 ROOT = Path(__file__).resolve().parents[2]
 GEOMETRY = Geometry(shape=(4, 5, 6), spacing_mm=(5.0, 2.0, 3.0))
@@ -122,7 +122,25 @@ def test_rows_of_a_case_can_be_removed(tmp_path):
     assert {case for case, _ in rows_of(table.path)} == {"b"}
 
 
-def test_a_table_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "organs.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="move the file away"):
+HEAD = ",".join(COLUMNS).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        HEAD + b"a,liver" + b",1" * len(COLUMNS),
+        HEAD + b'a,"' + b"x" * (1 << 18),
+    ],
+    ids=["no text", "a row too long", "a quote without end"],
+)
+def test_a_table_that_cannot_be_gone_on_with_is_refused(tmp_path, content):
+    (tmp_path / "organs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"organs\.csv: .*move the file away"):
+        OrganTable(tmp_path / "organs.csv")
+
+
+def test_a_folder_of_that_name_is_refused(tmp_path):
+    (tmp_path / "organs.csv").mkdir()
+    with pytest.raises(InputError, match=r"organs\.csv: .*move the file away"):
         OrganTable(tmp_path / "organs.csv")
