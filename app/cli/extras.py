@@ -277,7 +277,7 @@ class Extras:
 
     def files_beside(self, case: "Case") -> list[Path]:
         """List what there is of a case beside its label map."""
-        return [path for path in self._beside(case) if _is_there(path)]
+        return [path for path in self._beside(case) if is_there(path)]
 
     def _beside(self, case: "Case") -> list[Path]:
         """Name the files that a case may have beside its label map."""
@@ -392,7 +392,7 @@ def listed_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Tell whether a file is there; none is whose name is too long for the system."""
     try:
         return path.is_file()

@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from app.cli.cases import Case, find_cases, printable
+from app.cli.extras import is_there
+from app.cli.folders import prepare_folder
 from app.cli.record import RECORD_NAME, is_unchanged
 from app.errors import CascadeError, UsageError
 from app.manifest import sha256_of
@@ -63,15 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
     from app.report.writer import ReportWriter
 
     cases = find_cases(arguments.input, arguments.output)
-    if not any(case.label_path.exists() for case in cases):
+    if not any(is_there(case.label_path) for case in cases):
         raise UsageError(f"--output {arguments.output}: no label map of {arguments.input} in it")
+    prepare_folder(arguments.output)
     record = read_record(arguments.output)
     entries = {entry["name"]: entry for entry in record.get("cases", [])}
     num_failed = 0
     with ReportWriter(arguments.output) as report:
         for case in cases:
             entry = entries.get(case.name)
-            if not case.label_path.exists():
+            if not is_there(case.label_path):
                 if entry is not None:
                     report.add_undrawn(entry)
                 continue

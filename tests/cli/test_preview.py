@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import tempfile
 
 import numpy as np
 import pytest
@@ -54,6 +55,29 @@ def test_one_result_on_another_grid_does_not_stop_the_others(folders):
     assert preview(scans, results) == 1
     assert {path.name for path in results.glob("*.png")} == {"b.png"}
     assert "no picture: " in (results / "report.html").read_text()
+
+
+def test_a_name_too_long_for_a_label_map_does_not_stop_the_others(folders):
+    scans, results = folders
+    write(scans / "a.nii", np.zeros((4, 5, 6), np.int16))
+    (scans / f"{'L' * 250}.nii").symlink_to(scans / "a.nii")  # with .nii.gz, 257 letters
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+    assert preview(scans, results) == 0
+    assert {path.name for path in results.glob("*.png")} == {"a.png"}
+
+
+def test_a_folder_that_cannot_be_written_to_is_wrong_use(folders, capsys, monkeypatch):
+    scans, results = folders
+    write(scans / "a.nii", np.zeros((4, 5, 6), np.int16))
+    write(results / "a.nii.gz", np.ones((4, 5, 6), np.uint8))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(results), "touch", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert preview(scans, results) == 2
+    assert f"--output {results}: cannot be written to" in capsys.readouterr().err
 
 
 def test_without_results_it_says_so(folders, capsys):
