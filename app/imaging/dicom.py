@@ -464,6 +464,11 @@ def _slices_of(image: Image) -> list[Slice]:
     with _parsing(image.path):
         pixels = _pixel_format(image)
         if not _is_enhanced(image):
+            if pixels.num_frames > 1:
+                raise UnsupportedScanError(
+                    f"{image.path}: {pixels.num_frames} frames found, and nothing that says where "
+                    "each of them lies; export the series as one file a slice"
+                )
             return [_slice(image, 0, pixels, [image.dataset] * 4)]
         shared = image.dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
         frames = image.dataset.PerFrameFunctionalGroupsSequence

@@ -362,6 +362,14 @@ def test_single_slice_is_read_and_told(tmp_path):
     assert source.notes == ("the series is a single slice",)
 
 
+def test_frames_of_which_nobody_knows_where_they_lie_are_refused(tmp_path):
+    (dataset,) = series_datasets(hu()[:1], SPACING_MM, NumberOfFrames=len(hu()))
+    dataset.PixelData = hu().tobytes()
+    save(tmp_path, [dataset])
+    with pytest.raises(UnsupportedScanError, match=r"IM0000.* frames found.*one file a slice"):
+        peek(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows"]
 )
