@@ -9,6 +9,7 @@ from typing import Any
 from app.benchmark.compare import CaseResult, Runs, mean_dice
 from app.benchmark.curve import write_csv
 from app.benchmark.systems import Measurement
+from app.imaging.io import atomic_path
 
 DIGITS = 3
 
@@ -42,7 +43,7 @@ def as_json(result: CaseResult) -> dict[str, Any]:
 
 
 def write_json(path: Path, results: Sequence[CaseResult], about: Mapping[str, Any]) -> None:
-    """Write all figures and what they were measured on.
+    """Write all figures and what they were measured on, whole or not at all.
 
     Parameters
     ----------
@@ -52,9 +53,15 @@ def write_json(path: Path, results: Sequence[CaseResult], about: Mapping[str, An
         One for each case.
     about : mapping
         What else the file says: machine, versions, budgets; ready for JSON.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; then the file is as it was.
     """
     record = {**about, "cases": {result.scan.name: as_json(result) for result in results}}
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def write_curves(folder: Path, result: CaseResult) -> None:

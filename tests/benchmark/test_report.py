@@ -1,10 +1,12 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
 from app.benchmark.growth import growth_table
 from app.benchmark.report import cost_table, ratio_table, step_table, write_curves, write_json
+from app.errors import OutputError
 
 
 @pytest.fixture
@@ -102,3 +104,18 @@ def test_every_run_leaves_its_samples(result, tmp_path):
     write_curves(tmp_path, result)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"median160-{who}-{n}.csv" for who in ("ours", "other") for n in (1, 2)}
+
+
+def test_a_full_disk_costs_no_figure_that_was_written_before(result, tmp_path):
+    path = tmp_path / "benchmark.json"
+    write_json(path, [result], {})
+    before = path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit on the size of files is met as a full disk is.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"):
+            write_json(path, [result, result], {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == before
