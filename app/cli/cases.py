@@ -160,10 +160,12 @@ def _notes(name: str, of_same_series: Sequence[str]) -> tuple[str, ...]:
 
 
 def case_name(path: Path) -> str:
-    """Name a scan: its file name without the channel number 0000 and the suffix."""
+    """Name a scan: its file name without the channel number 0000, if more is left, and suffix."""
     lowered = path.name.lower()
     suffix = next((end for end in SCAN_SUFFIXES if lowered.endswith(end)), path.suffix)
-    return path.name[: len(path.name) - len(suffix)].removesuffix("_0000")
+    stem = path.name[: len(path.name) - len(suffix)]
+    # Without a name, a label map would be a hidden file, which nothing here would find again.
+    return stem.removesuffix("_0000") or stem
 
 
 def printable(text: str) -> str:

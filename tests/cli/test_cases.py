@@ -92,6 +92,13 @@ def test_folder_without_any_ct_series_fails_with_the_reason_and_not_in_silence(t
         read_scan(cases[1].scan_path)
 
 
+def test_name_is_never_empty_so_that_no_label_map_is_hidden(tmp_path):
+    (tmp_path / "_0000.nii.gz").touch()
+    (tmp_path / "b_0000.nii").touch()
+    cases = find_cases(tmp_path, tmp_path / "labels")
+    assert [case.label_path.name for case in cases] == ["_0000.nii.gz", "b.nii.gz"]
+
+
 def test_directory_file_is_no_series(tmp_path):
     write_series(tmp_path / "p1", hu(), SPACING_MM)
     (path,) = write_series(tmp_path, hu(1), SPACING_MM)
