@@ -43,17 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure all label maps and write the norms; see the module's description."""
     from app.cascade.norms import NORMS_PATH, to_json
     from app.errors import UsageError
-    from app.imaging.io import read_scan
+    from app.imaging.label_maps import read_label_map
     from app.imaging.organ_placement import measure_placement, thin
+    from app.labels import NUM_CLASSES
 
     files = sorted(arguments.anatomies.glob("*.nii*"))
     if not files:
         raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
     people = []
     for file in files:
-        labels, _ = read_scan(file, as_labels=True)
+        label_map = read_label_map(file, stands_for={value: value for value in range(NUM_CLASSES)})
         people.append(
-            measure_placement(*thin(labels.array.astype("uint8"), labels.geometry.spacing_mm))
+            measure_placement(*thin(label_map.in_lps, label_map.source.geometry.spacing_mm))
         )
     norms = fit_norms(people)
     (arguments.output or NORMS_PATH).write_text(to_json(norms, len(people)), encoding="utf-8")

@@ -40,3 +40,13 @@ def test_norms_tell_proportions_where_organs_are_whole(tmp_path, capsys):
         assert norms[name]["height"] == pytest.approx(middle - width, abs=0.03)
         spread = 1.4826 * np.median([abs(log(tall) - middle) for tall in rank])
         assert norms[name]["height_spread"] == pytest.approx(spread, abs=0.03)
+
+
+@pytest.mark.parametrize("value", [14, 257])
+def test_values_of_no_organ_are_refused_by_the_file(tmp_path, capsys, value):
+    labels = body(8).astype(np.uint16)
+    labels[0, 0, :3] = value
+    write_map(tmp_path / "odd.nii.gz", labels, spacing=STEP_MM)
+    assert main(["norms", "--anatomies", str(tmp_path), "--output", str(tmp_path / "n.json")]) == 2
+    assert "odd.nii.gz: " in capsys.readouterr().err
+    assert not (tmp_path / "n.json").exists()
