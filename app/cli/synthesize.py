@@ -141,6 +141,8 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[Path, Path | None]]:
     if output.name.lower().endswith(WRITTEN_SUFFIXES):
         if count > 1:
             raise UsageError(f"--output {output}: a folder expected where --count is above 1")
+        if arguments.labels is not None and arguments.labels.resolve() == output.resolve():
+            raise UsageError(f"--labels {arguments.labels}: would be replaced by the scan")
         return [(output, arguments.labels)]
     if arguments.labels is not None:
         raise UsageError(f"--labels {arguments.labels}: only where --output names a file")

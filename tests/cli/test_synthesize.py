@@ -85,6 +85,7 @@ def test_any_orientation_holds_the_same_body(tmp_path, orientation, quick_phanto
     [
         ["--output", "x.nii.gz", "--count", "2"],
         ["--output", "x", "--labels", "y.nii.gz"],
+        ["--output", "x.nii.gz", "--labels", "./x.nii.gz"],
         ["--output", "x", "--orientation", "LRS"],
         ["--output", "x", "--count", "0"],
         ["--output", "x", "--seed", "-1"],
