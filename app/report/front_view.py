@@ -23,6 +23,10 @@ GRID_MM = 2.0
 SMOOTHING_MM = 3.2
 """Standard deviation of the smoothing, in mm: slices of 5 mm leave no steps."""
 
+MOST_MM = 1000.0
+"""Organs never reach as far, in mm. Where they seem to, the header is wrong, and they are drawn as
+if they reached just so far: the grid would grow with the cube of it, to many GB."""
+
 PADDING_MM = 9.0
 """Room around the organs, in mm, so that smoothing has somewhere to go."""
 
@@ -71,6 +75,12 @@ def front_view(
     canvas = np.zeros((rows, columns, 4), np.uint8)
     if not labels.any():
         return canvas
+    organs = bounding_box(labels > 0, spacing_mm)
+    reach_mm = max(size * step for size, step in zip(organs.shape, spacing_mm, strict=True))
+    shrunk = min(1.0, MOST_MM / reach_mm)
+    pixels_per_mm /= shrunk
+    step_z, step_y, step_x = (step * shrunk for step in spacing_mm)
+    spacing_mm = (step_z, step_y, step_x)
     box = bounding_box(labels > 0, spacing_mm, PADDING_MM)
     grid = (GRID_MM,) * 3
     cut = resample_nearest(labels[box.slices], spacing_mm, grid)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,24 @@ def test_head_is_up_and_the_patients_right_is_left():
     assert alpha[10, 11] == 255
     assert not alpha[35:].any()
     assert not alpha[:, 30:].any()
+
+
+def test_a_header_with_far_too_large_voxels_takes_no_more_memory(monkeypatch):
+    monkeypatch.setattr("app.report.front_view.MOST_MM", 150.0, raising=False)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4:36, 10:40, 4:40] = LIVER
+    images, peaks = [], []
+    # 96 x 60 x 90 mm, and 960 x 600 x 900 mm: 65 million voxels of 2 mm.
+    for times in (1, 10):
+        tracemalloc.start()
+        spacing_mm = (3.0 * times, 2.0 * times, 2.5 * times)
+        images.append(front_view(labels, spacing_mm, pixels_per_mm=0.5 / times))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 8 * peaks[0]
+    assert images[0].shape == images[1].shape == (60, 55, 4)
+    # Smoothed more widely, the rim alone looks different.
+    assert np.abs(np.subtract(*images, dtype=int)[..., 3]).mean() < 12
 
 
 def test_what_lies_in_front_hides_what_lies_behind():
