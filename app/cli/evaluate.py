@@ -23,13 +23,14 @@ Exit code: 0 all compared, 1 a prediction is missing or a file could not be used
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.folders import prepare_folder
-from app.errors import InputError
+from app.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from app.evaluation.boxes import BoxScore
@@ -86,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from app.evaluation.summary import summarize, write_summary
 
     prepare_folder(arguments.output)
+    _check_page(arguments.output / "report.html")
     protocol = arguments.protocol
     try:
         located = read_boxes(arguments.predictions)
@@ -121,6 +123,15 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in evaluation.problems[protocol]:
         sys.stderr.write(f"error: {problem}\n")
     return 1 if evaluation.problems[protocol] or evaluation.missing else 0
+
+
+def _check_page(path: Path) -> None:
+    """Refuse to write over the page that `predict` or `preview` made of its results."""
+    from app.report.page import cases_on_page
+
+    with contextlib.suppress(OSError):  # there is none, or it shows when it is to be written
+        if cases_on_page(path):
+            raise UsageError(f"{path}: shows results of predict; choose another --output")
 
 
 def _boxes_line(boxes: "list[BoxScore]") -> str:

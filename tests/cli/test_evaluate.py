@@ -11,6 +11,7 @@ from app.cli.main import main
 from app.evaluation import pairs
 from app.evaluation.protocols import PROTOCOLS
 from app.labels import ORGANS
+from app.report.page import PageCase, page_parts
 
 LIVER, AORTA = 1, 5
 
@@ -232,6 +233,21 @@ def test_wrong_use_is_exit_code_2(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         evaluate(folders, tmp_path / "out", "--protocol", "flare25")
     assert stopped.value.code == 2
+
+
+def test_the_page_of_predict_is_never_replaced(folders, capsys):
+    for folder in folders:
+        write_labels(folder / "a.nii.gz", labels())
+    predictions, references = folders
+    page = predictions / "report.html"
+    page.write_text("".join(page_parts({}, [PageCase(entry={"name": "a", "status": "ok"})])))
+    before = page.read_bytes()
+    assert evaluate(folders, predictions) == 2
+    assert "report.html: shows results of predict" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    # A page of its own is.
+    assert evaluate(folders, references) == 0
+    assert evaluate(folders, references) == 0
 
 
 def test_an_output_that_is_a_file_is_exit_code_2(folders, tmp_path, capsys):
