@@ -191,25 +191,29 @@ def scan_files(folder: Path) -> list[Path]:
 
 
 def _series_below(source: Path, output: Path) -> list[_Found]:
-    """Give the DICOM series in a folder and below it, results of an earlier run left out."""
+    """Give the DICOM series in a folder and below it; results of an earlier run are none."""
     found: list[_Found] = []
     tops = sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != ".")
     for top in [source, *tops]:
         here: list[_Found] = []
         refused: list[_Found] = []
-        for folder in [source] if top == source else _folders(top, output):
+        for folder in [source] if top == source else _folders(top):
             name = "_".join(folder.relative_to(source).parts) or source.resolve().name
-            series = _series_in(folder, name)
+            may_hold_results = folder != source and folder.resolve() == output.resolve()
+            series = _series_in(folder, name, tells=not may_hold_results)
             here += series or []
-            if series == []:
+            if series == [] and not may_hold_results:
                 refused.append((name, folder, 0, ""))
         # Where nothing else is found, reading the folder will tell what is wrong with it.
         found += here or refused[:1]
     return found
 
 
-def _series_in(folder: Path, name: str) -> list[_Found] | None:
-    """Give the CT series whose files lie in one folder; None if it holds no DICOM at all."""
+def _series_in(folder: Path, name: str, *, tells: bool) -> list[_Found] | None:
+    """Give the CT series whose files lie in one folder; None if it holds no DICOM at all.
+
+    Others are left out, and told where that is wanted.
+    """
     try:
         if not any(is_dicom(path) for path in folder.iterdir()):
             return None
@@ -221,7 +225,7 @@ def _series_in(folder: Path, name: str) -> list[_Found] | None:
 
     series = find_series(folder)
     for one in series:
-        if one.reason_against is not None:
+        if one.reason_against is not None and tells:
             logger.warning("%s: left out: %s: %s", folder, one, one.reason_against)
     scans = [one for one in series if one.reason_against is None]
     numbers = [one.number for one in scans]
@@ -237,12 +241,9 @@ def _series_in(folder: Path, name: str) -> list[_Found] | None:
     return found
 
 
-def _folders(top: Path, output: Path) -> Iterator[Path]:
-    """Give a folder and all below it but one, by name; links to folders are not followed."""
+def _folders(top: Path) -> Iterator[Path]:
+    """Give a folder and all below it, by name; links to folders are not followed."""
     for folder, names, _ in os.walk(top):
-        if Path(folder).resolve() == output.resolve():
-            names.clear()
-            continue
         names[:] = sorted(name for name in names if not name.startswith("."))
         yield Path(folder)
 

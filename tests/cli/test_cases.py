@@ -242,6 +242,9 @@ def test_segmentations_of_an_earlier_run_are_no_case(tmp_path, caplog, output):
     assert caplog.messages == []
     # Of another folder they are told, as the only files of a folder that was to be segmented.
     assert [case.name for case in find_cases(tmp_path, tmp_path / "new")][1:] != []
+    # A scan is one wherever results go.
+    save(tmp_path / output, series_datasets(hu(), SPACING_MM, series=3), prefix="B")
+    assert len(find_cases(tmp_path, tmp_path / output)) == 2
 
 
 @pytest.mark.parametrize("name", ["p1", "p1/study"])
