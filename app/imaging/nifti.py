@@ -218,6 +218,8 @@ def make_header(geometry: Geometry) -> bytes:
     bytes
         As from :func:`read_header`, of NIfTI-1.
     """
+    from scipy.spatial.transform import Rotation  # takes a while, and only such scans need it
+
     version = _VERSIONS[0]
     spacing_xyz = geometry.spacing_mm[::-1]
     turn = _RAS_TO_LPS @ np.asarray(geometry.direction)[::-1, ::-1]
@@ -231,7 +233,10 @@ def make_header(geometry: Geometry) -> bytes:
     header["xyzt_units"] = _MM
     header["sform_code"] = header["qform_code"] = _SCANNER
     header["srow"] = np.column_stack([turn * spacing_xyz, origin])
-    header["quatern"], header["qoffset"] = _quaternion(turn * (1, 1, third)), origin
+    # The nearest rotation, where the axes stand at no right angles.
+    nearest = Rotation.from_matrix(turn * (1, 1, third))
+    header["quatern"] = nearest.as_quat(canonical=True, scalar_first=True)[1:]
+    header["qoffset"] = origin
     return bytes(raw)
 
 
@@ -388,25 +393,6 @@ def _qform(header: Any) -> _Steps | None:
     if header["pixdim"][0] < 0:  # the third axis grows the other way
         spacing = spacing * (1, 1, -1)
     return turn * spacing, np.asarray(header["qoffset"], np.float64)
-
-
-def _quaternion(turn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Give b, c and d of the rotation that comes nearest to a matrix; a is not negative.
-
-    It is the eigenvector of the largest eigenvalue (Bar-Itzhack, "New method for extracting
-    the quaternion from a rotation matrix", 2000).
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
-    _, vectors = np.linalg.eigh(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    a, *rest = vectors[:, -1]
-    return np.array(rest) * (-1.0 if a < 0 else 1.0)
 
 
 def _apart(one: _Steps, other: _Steps, size_xyz: tuple[int, int, int]) -> bool:
