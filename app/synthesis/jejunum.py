@@ -66,7 +66,9 @@ def _bends(scene: Scene, kidney: Points, radius_mm: float) -> Points:
         z = start + rng.normal(0.0, 6.0) - bend * rng.uniform(0.0, 1.6) * radius_mm
         x = (low[2] - rng.uniform(0.0, 25.0)) if bend % 2 else rng.uniform(low[2], high[2] + 10.0)
         height = np.clip(z, low[0], high[0])
-        face = np.quantile(kidney[np.abs(kidney[:, 0] - height) < _SLAB_MM, 1], 0.05)
+        off_mm = np.abs(kidney[:, 0] - height)
+        # A mass may have left two poles and nothing of the kidney between them.
+        face = np.quantile(kidney[off_mm < max(_SLAB_MM, off_mm.min() + 1.0), 1], 0.05)
         y = face - radius_mm + rng.uniform(0.0, 4.0)
         if rng.random() > _ON_KIDNEY_SHARE:
             y -= rng.uniform(3.0, 40.0)

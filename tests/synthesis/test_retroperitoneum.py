@@ -216,6 +216,20 @@ def test_crura_lie_beside_the_aorta_and_join_before_it_only_high_up(body):
     assert joined_above
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_jejunum_is_laid_before_what_a_mass_has_left_of_a_kidney(body, seed):
+    scene = scene_of(body, seed)
+    kidney = np.argwhere(body == Tissue.LEFT_KIDNEY)
+    low, high = kidney[:, 0].min(), kidney[:, 0].max()
+    rest = round(4.0 / scene.spacing_mm[0])
+    between = scene.tissues[low + rest : high - rest]
+    between[between == Tissue.LEFT_KIDNEY] = Tissue.MESENTERY
+
+    lay_jejunum(scene)
+
+    assert (scene.tissues == Tissue.BOWEL_WALL).sum() > (body == Tissue.BOWEL_WALL).sum()
+
+
 def test_jejunum_goes_on_from_the_duodenum_and_lies_before_the_left_kidney(body):
     bowel = (Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_FLUID, Tissue.PELVIC_SOFT_TISSUE)
     kidney_mm = ndimage.distance_transform_edt(body != Tissue.LEFT_KIDNEY, sampling=SPACING_MM)
