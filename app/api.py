@@ -84,7 +84,7 @@ class Segmenter:
     threads : int, optional
         Processor threads; all by default.
     precision : {"auto", "f32", "bf16"}
-        Number format of the networks.
+        Number format of phase two; phase one computes in float32.
     memory : str, optional
         Most memory a scan may need, such as ``"8GiB"``; by default the
         container's limit, else 8 GiB.

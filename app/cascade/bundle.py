@@ -175,8 +175,10 @@ def open_cascade(
         Folder that holds ``locate`` and ``segment``.
     memory_limit_bytes : int
         Scans that need more are refused.
-    threads, precision
+    threads : int, optional
         As for :class:`app.cascade.engine.CpuNetwork`.
+    precision : {"auto", "f32", "bf16"}
+        Phase two's; phase one computes in float32.
     locate_only : bool
         Whether memory is to do for phase one alone, as :func:`app.cascade.pipeline.locate_scan`
         runs it.
@@ -201,9 +203,11 @@ def open_cascade(
     check_program_fits(num_threads, locate_only=locate_only)
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+    # A voxel more or less of what phase one sees moves phase two's patches, and labels with them.
+    precisions: dict[str, Precision] = {LOCATE.name: "f32", SEGMENT.name: precision}
     locate, segment = (
-        _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
-        for name in (LOCATE.name, SEGMENT.name)
+        _pending_phase(weights / name, name, compiler, threads=threads, precision=of_phase)
+        for name, of_phase in precisions.items()
     )
     compiler.shutdown(wait=False)
     return Cascade(

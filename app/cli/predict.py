@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "f32", "bf16"),
         default="auto",
-        help="number format of the networks; auto takes bf16 where the processor computes in "
+        help="number format of phase two; auto takes bf16 where the processor computes in "
         "it (default: auto)",
     )
     parser.add_argument(

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from app.cascade.bundle import open_phase, read_manifest
+from app.cascade import bundle
+from app.cascade.bundle import open_cascade, open_phase, read_manifest
 from app.config import DEFAULT_WEIGHTS
 from app.errors import WeightsError
 from app.manifest import Manifest
@@ -122,3 +123,18 @@ def test_manifest_from_before_the_configuration_had_a_checksum_is_read(folder):
 @pytest.mark.parametrize("name", ["locate", "segment"])
 def test_weights_that_came_with_the_program_are_whole(name):
     read_manifest(DEFAULT_WEIGHTS / name, name)
+
+
+@pytest.mark.parametrize("precision", ["auto", "f32", "bf16"])
+def test_phase_one_computes_in_full_precision_whatever_phase_two_does(monkeypatch, precision):
+    compiled = {}
+
+    def note(folder, config, *, threads, precision):
+        compiled[config.name] = precision
+
+    monkeypatch.setattr(bundle, "_compile", note)
+
+    cascade = open_cascade(DEFAULT_WEIGHTS, memory_limit_bytes=2**33, precision=precision)
+    cascade.compile_s()
+
+    assert compiled == {"locate": "f32", "segment": precision}
