@@ -203,11 +203,9 @@ def open_cascade(
     check_program_fits(num_threads, locate_only=locate_only)
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
-    # A voxel more or less of what phase one sees moves phase two's patches, and labels with them.
-    precisions: dict[str, Precision] = {LOCATE.name: "f32", SEGMENT.name: precision}
     locate, segment = (
-        _pending_phase(weights / name, name, compiler, threads=threads, precision=of_phase)
-        for name, of_phase in precisions.items()
+        _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
+        for name in (LOCATE.name, SEGMENT.name)
     )
     compiler.shutdown(wait=False)
     return Cascade(
@@ -224,8 +222,16 @@ def _pending_phase(
     precision: Precision,
 ) -> Phase:
     config = read_manifest(folder, name).config
-    compile_network = partial(_compile, folder, config, threads=threads, precision=precision)
+    compile_network = partial(
+        _compile, folder, config, threads=threads, precision=_precision_of(name, precision)
+    )
     return Phase(config=config, network=PendingNetwork(compile_network, compiler))
+
+
+def _precision_of(name: str, precision: Precision) -> Precision:
+    """Give what a phase computes in where phase two is to compute in `precision`."""
+    # A voxel more or less of what phase one sees moves phase two's patches, and labels with them.
+    return "f32" if name == LOCATE.name else precision
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:
@@ -277,7 +283,7 @@ def open_phase(
     name : {"locate", "segment"}
         The phase that is expected there.
     threads, precision
-        As for :class:`app.cascade.engine.CpuNetwork`.
+        As for :func:`open_cascade`.
 
     Returns
     -------
@@ -290,7 +296,7 @@ def open_phase(
         If the folder does not hold that phase, whole and unchanged.
     """
     config = read_manifest(folder, name).config
-    network = _compile(folder, config, threads=threads, precision=precision)
+    network = _compile(folder, config, threads=threads, precision=_precision_of(name, precision))
     return Phase(config=config, network=network)
 
 

@@ -168,15 +168,9 @@ def read_voxels(layout: Layout, *, as_labels: bool = False) -> tuple[ScanVolume,
     UnsupportedScanError
         If labels are no whole numbers.
     """
-    path = layout.path
-    with damage_named(path), path.open("rb") as file:
-        _check_can_hold(layout)
-        file.seek(layout.start)
-        stream: Stream = Inflated(file) if layout.compressed else file
-        _pass_over(stream, layout.skip, path)
+    with _stored_voxels(layout) as stream:
         voxels = np.empty(layout.geometry.shape, np.int16)
         oddities = _fill(voxels.reshape(-1), layout, stream, as_labels=as_labels)
-        _check_end(stream, path)
     return voxels, oddities.notes()
 
 
@@ -193,12 +187,20 @@ def check_whole(layout: Layout) -> None:
     UnreadableScanError
         If voxels are missing or damaged, or far more is stored than promised.
     """
+    with _stored_voxels(layout) as stream:
+        _pass_over(stream, layout.num_bytes, layout.path)
+
+
+@contextmanager
+def _stored_voxels(layout: Layout) -> Iterator[Stream]:
+    """Open a file where its voxels begin; what follows them is checked once they are read."""
     path = layout.path
     with damage_named(path), path.open("rb") as file:
         _check_can_hold(layout)
         file.seek(layout.start)
         stream: Stream = Inflated(file) if layout.compressed else file
-        _pass_over(stream, layout.skip + layout.num_bytes, path)
+        _pass_over(stream, layout.skip, path)
+        yield stream
         _check_end(stream, path)
 
 

@@ -73,15 +73,16 @@ def front_view(
         max(1, round(labels.shape[axis] * spacing_mm[axis] * pixels_per_mm)) for axis in (0, 2)
     )
     canvas = np.zeros((rows, columns, 4), np.uint8)
-    if not labels.any():
+    is_organ = labels > 0
+    if not is_organ.any():
         return canvas
-    organs = bounding_box(labels > 0, spacing_mm)
+    organs = bounding_box(is_organ, spacing_mm)
     reach_mm = max(size * step for size, step in zip(organs.shape, spacing_mm, strict=True))
     shrunk = min(1.0, MOST_MM / reach_mm)
     pixels_per_mm /= shrunk
     step_z, step_y, step_x = (step * shrunk for step in spacing_mm)
     spacing_mm = (step_z, step_y, step_x)
-    box = bounding_box(labels > 0, spacing_mm, PADDING_MM)
+    box = bounding_box(is_organ, spacing_mm, PADDING_MM)
     grid = (GRID_MM,) * 3
     cut = resample_nearest(labels[box.slices], spacing_mm, grid)
     top, left = (

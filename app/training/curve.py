@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.imaging.io import atomic_path
 from app.training.config import TrainingConfig
 from app.training.schedule import learning_rate
 
@@ -47,9 +48,8 @@ class Curve:
         rows = self.path.read_bytes().splitlines(keepends=True)
         kept = [row for row in rows if _is_up_to(step, row)]
         if kept != rows:
-            partial = self.path.with_suffix(".partial")
-            partial.write_bytes(b"".join(kept))
-            partial.replace(self.path)
+            with atomic_path(self.path) as partial:
+                partial.write_bytes(b"".join(kept))
 
     def start_clock(self) -> None:
         """Count time from here on; called where something else has taken time."""
