@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import CacheDataset, DataLoader, PersistentDataset
+from monai.data.utils import worker_init_fn as draw_otherwise
 from monai.transforms import Transform
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -29,6 +30,7 @@ from app.data.augment import (
     segment_transforms,
 )
 from app.data.cases import Case, read_case
+from app.data.workers import start_worker
 from app.imaging.geometry import IndexZYX
 from app.imaging.io import peek
 from app.imaging.preprocess import network_input
@@ -223,11 +225,18 @@ def batches(
         batch_size=scans_per_batch,
         sampler=EndlessSampler(len(dataset), seed=seed, rank=rank, world_size=world_size),  # type: ignore[arg-type]
         num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator().manual_seed(seed + rank),
         pin_memory=torch.cuda.is_available(),
     )
     for batch in loader:
         yield batch["image"], batch["label"].long(), batch["labeled"]
+
+
+def _start_worker(number: int) -> None:
+    """Let a worker stand back, and draw other augmentations than its neighbors."""
+    draw_otherwise(number)
+    start_worker(number)
 
 
 def _item(case: Case, phase: PhaseConfig, patch_shape: IndexZYX) -> dict[Hashable, Any]:

@@ -14,6 +14,7 @@ from app.data.dataset import training_dataset
 from app.data.mixture import MixedPatches
 from app.data.splits import split_anatomies
 from app.data.synthetic import SyntheticPatches
+from app.data.workers import start_worker
 from app.errors import UsageError
 from app.models.build import build_network
 from app.training.config import TrainingConfig
@@ -91,11 +92,6 @@ def _patches(
     return MixedPatches(synthetic, dataset, share=config.real_share)
 
 
-def _one_thread(_: int) -> None:
-    """Leave the processors to the network: making patches needs one."""
-    torch.set_num_threads(1)
-
-
 def train(
     phase: PhaseConfig,
     config: TrainingConfig,
@@ -167,6 +163,6 @@ def train(
             batch_size=config.batch_size,
             num_workers=workers,
             prefetch_factor=PREFETCHED_BATCHES if workers else None,
-            worker_init_fn=_one_thread if workers else None,
+            worker_init_fn=start_worker if workers else None,
         )
     )
