@@ -331,7 +331,7 @@ class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
     Parameters
     ----------
     bodies : list of Path
-        Files of the bank to draw from.
+        Files of the bank to draw from, divided among workers.
     config : PhaseConfig
         The phase to draw for.
     patch_shape : (z, y, x) ints
@@ -351,9 +351,12 @@ class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (1, Z, Y, X) float32 images and (1, Z, Y, X) int64 labels, for ever."""
         worker = get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        rng = np.random.default_rng([self.seed, number])
+        # Bodies are kept once they are read, gigabytes of them: each worker has its share.
+        bodies = self.bodies[number::num_workers] or self.bodies
         example = EXAMPLES[self.config.name]
         while True:
-            body = load_body(self.bodies[rng.integers(len(self.bodies))])
+            body = load_body(bodies[rng.integers(len(bodies))])
             image, labels = example(body, self.config, self.patch_shape, rng)
             yield torch.from_numpy(image)[None], torch.from_numpy(labels.astype(np.int64))[None]

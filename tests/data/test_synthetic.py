@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, get_worker_info
 
 from app.config import LOCATE, SEGMENT
 from app.data.synthetic import (
@@ -177,3 +178,20 @@ def test_a_file_that_is_no_body_is_named(tmp_path):
 
     with pytest.raises(UnreadableScanError, match=r"broken_0\.npz"):
         load_body(path)
+
+
+@pytest.mark.parametrize(("num_bodies", "shares"), [(5, [{0, 2, 4}, {1, 3}]), (1, [{0}, {0}])])
+def test_workers_divide_the_bodies_that_each_of_them_keeps(monkeypatch, num_bodies, shares):
+    def example(body, config, shape, rng):
+        return np.full(shape, body, np.float32), np.full(shape, get_worker_info().id, np.uint8)
+
+    # Each file is its own number, and a patch tells that of its body.
+    monkeypatch.setattr("app.data.synthetic.load_body", lambda number: number)
+    monkeypatch.setattr("app.data.synthetic.EXAMPLES", {"segment": example})
+    patches = SyntheticPatches(list(range(num_bodies)), SEGMENT, patch_shape=(1, 1, 1), seed=0)
+
+    drawn = [set(), set()]
+    for body, worker in itertools.islice(DataLoader(patches, batch_size=None, num_workers=2), 60):
+        drawn[worker.item()].add(int(body))
+
+    assert drawn == shares
