@@ -21,3 +21,13 @@ def make_folders(parent):
     predictions.mkdir()
     references.mkdir()
     return predictions, references
+
+
+def write_segments(path, array, names, **geometry):
+    """Write an array (z, y, x) as 3D Slicer does; ``names`` of segments by value."""
+    image = sitk.ReadImage(write_labels(path, array, **geometry))
+    for index, (value, name) in enumerate(names.items()):
+        image.SetMetaData(f"Segment{index}_Name", name)
+        image.SetMetaData(f"Segment{index}_LabelValue", str(value))
+    sitk.WriteImage(image, str(path))
+    return path

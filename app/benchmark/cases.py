@@ -12,7 +12,7 @@ from typing import Any
 
 import app.synthesis
 from app.errors import CascadeError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, read_scan, write_volume
+from app.imaging.io import SCAN_SUFFIXES, read_scan, write_scan
 from app.imaging.orientation import from_lps
 from app.imaging.volume import Volume
 from app.manifest import sha256_of
@@ -207,7 +207,7 @@ def lay_out(name: str, source: Path, truth: Path | None, folder: Path) -> Scan:
     alone = folder / "scans"
     alone.mkdir(parents=True)
     path = alone / f"{name}_0000.nii.gz"
-    write_volume(Volume(from_lps(volume.array, found.orientation), geometry), path)
+    write_scan(Volume(from_lps(volume.array, found.orientation), geometry), path)
     return Scan(
         name=name,
         folder=alone,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from app.imaging.io import atomic_path
+
 INTERVAL_S = 0.1
 """Time between two samples, that of the FLARE challenge's own measurement."""
 
@@ -89,7 +91,7 @@ def since_first(samples: Iterable[Sample]) -> Curve:
 
 
 def write_csv(path: Path, curve: Curve) -> None:
-    """Write a curve as CSV, a row for each sample.
+    """Write a curve as CSV, a row for each sample, whole or not at all.
 
     Parameters
     ----------
@@ -97,8 +99,13 @@ def write_csv(path: Path, curve: Curve) -> None:
         File to write.
     curve : Curve
         ``cpus`` are the processors in use since the row before.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; then the file is as it was.
     """
-    with path.open("w", newline="") as file:
+    with atomic_path(path) as partial, partial.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for sample, cpus in zip(curve.samples, curve.cpus, strict=True):

@@ -1,4 +1,4 @@
-"""Curves and growth as PNG pictures, drawn with matplotlib and no display."""
+"""Curves and growth as PNG pictures, whole or not at all; by matplotlib, with no display."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from app.benchmark.compare import CaseResult, Runs
 from app.benchmark.growth import Growth
+from app.imaging.io import atomic_path
 
 # Told apart by people who see no red or green as well, and by their dashes in print.
 OURS = {"color": "#1f5fa8", "linestyle": "-"}
@@ -98,4 +99,5 @@ def _save(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
             axes.set(xlim=(0, ROOM * right), ylim=(0, ROOM * top))
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=DOTS_PER_INCH)

@@ -87,7 +87,9 @@ class Cascade:
 
         From the first network's beginning to the last one's end.
         """
-        networks = [self.locate.network, self.segment.network]
+        networks = [self.locate.network]
+        if not self.locate_only:
+            networks.append(self.segment.network)
         times = [one.compiled_from_to for one in networks if isinstance(one, PendingNetwork)]
         if not times:
             return None
@@ -98,7 +100,7 @@ class Cascade:
 
         Both phases have the same.
         """
-        network = self.segment.network
+        network = self.locate.network
         return network.threads if isinstance(network, PendingNetwork) else None
 
     def plan(self, header: ScanHeader, region_mm: SpacingZYX | None = None) -> MemoryPlan:
@@ -180,8 +182,8 @@ def open_cascade(
     precision : {"auto", "f32", "bf16"}
         Phase two's; phase one computes in float32.
     locate_only : bool
-        Whether memory is to do for phase one alone, as :func:`app.cascade.pipeline.locate_scan`
-        runs it.
+        Whether phase one alone is compiled and memory is to do for that, as
+        :func:`app.cascade.pipeline.locate_scan` runs it.
 
     Returns
     -------
@@ -204,7 +206,13 @@ def open_cascade(
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
     locate, segment = (
-        _pending_phase(weights / name, name, compiler, threads=threads, precision=precision)
+        _pending_phase(
+            weights / name,
+            name,
+            None if locate_only and name == SEGMENT.name else compiler,
+            threads=threads,
+            precision=precision,
+        )
         for name in (LOCATE.name, SEGMENT.name)
     )
     compiler.shutdown(wait=False)
@@ -216,7 +224,7 @@ def open_cascade(
 def _pending_phase(
     folder: Path,
     name: str,
-    compiler: ThreadPoolExecutor,
+    compiler: ThreadPoolExecutor | None,
     *,
     threads: int | None,
     precision: Precision,

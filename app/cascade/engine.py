@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, TypeAlias, cast
@@ -234,43 +235,47 @@ class PendingNetwork:
     ----------
     compile_network : callable
         Gives the network.
-    compiler : ThreadPoolExecutor
-        Does it.
+    compiler : ThreadPoolExecutor or None
+        Does it. None leaves it to who first asks for the network, if anyone ever does.
     """
 
     def __init__(
-        self, compile_network: Callable[[], CpuNetwork], compiler: ThreadPoolExecutor
+        self, compile_network: Callable[[], CpuNetwork], compiler: ThreadPoolExecutor | None
     ) -> None:
-        self._future = compiler.submit(_timed, compile_network)
+        self._compiled: Callable[[], tuple[CpuNetwork, float, float]] = (
+            cache(partial(_timed, compile_network))
+            if compiler is None
+            else compiler.submit(_timed, compile_network).result
+        )
 
     @property
     def compiled_from_to(self) -> tuple[float, float]:
         """When compiling began and ended, by :func:`time.perf_counter`; waits for its end."""
-        _, began, ended = self._future.result()
+        _, began, ended = self._compiled()
         return began, ended
 
     @property
     def threads(self) -> int:
         """Threads that the engine computes with; waits for the network."""
-        return self._future.result()[0].threads
+        return self._compiled()[0].threads
 
     @property
     def patch_shape(self) -> IndexZYX:
         """Size of a patch, in voxels; waits for the network."""
-        return self._future.result()[0].patch_shape
+        return self._compiled()[0].patch_shape
 
     @property
     def num_channels(self) -> int:
         """Number of scores per voxel; waits for the network."""
-        return self._future.result()[0].num_channels
+        return self._compiled()[0].num_channels
 
     def run(self, patch: FloatVolume) -> FloatVolume:
         """Score one patch, once the network is there; see :class:`PatchNetwork`."""
-        return self._future.result()[0].run(patch)
+        return self._compiled()[0].run(patch)
 
     def release(self) -> None:
         """Give back what patches are computed in; see :class:`PatchNetwork`."""
-        self._future.result()[0].release()
+        self._compiled()[0].release()
 
 
 def _timed(compile_network: Callable[[], CpuNetwork]) -> tuple[CpuNetwork, float, float]:

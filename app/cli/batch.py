@@ -19,7 +19,7 @@ from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, memory_limit, parse_bytes
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
-from app.cli.folders import hand_over, prepare_folder
+from app.cli.folders import hand_over, prepare_folder, sole_writer
 from app.cli.info import versions
 from app.cli.preview import BatchReport
 from app.cli.progress import BatchProgress, clock
@@ -56,6 +56,11 @@ def run_batch(arguments: argparse.Namespace) -> int:
     -------
     int
         0 if every scan was segmented, else 1.
+
+    Raises
+    ------
+    UsageError
+        If what is asked for cannot be done, or another run writes to the output folder.
     """
     import_s = process_age_s()
     asked_bytes = parse_bytes(arguments.memory_limit) if arguments.memory_limit else None
@@ -65,6 +70,20 @@ def run_batch(arguments: argparse.Namespace) -> int:
     prepare_folder(arguments.output)
     if extras.confidence is not None:
         prepare_folder(extras.confidence)
+    with sole_writer(arguments.output):
+        extras.open_tables(arguments)
+        return _run_alone(arguments, cases, extras, import_s=import_s, asked_bytes=asked_bytes)
+
+
+def _run_alone(
+    arguments: argparse.Namespace,
+    cases: list[Case],
+    extras: Extras,
+    *,
+    import_s: float | None,
+    asked_bytes: int | None,
+) -> int:
+    """Segment the cases into a folder that no other run writes to."""
     if arguments.resume:
         remove_partial_files(arguments.output)
     cpu = cpu_features()

@@ -311,6 +311,7 @@ def _write(
     from app.benchmark.growth import growth_of
     from app.benchmark.machine import describe_machine
     from app.benchmark.report import write_json
+    from app.imaging.io import atomic_path
 
     memory_budget, time_budget = arguments.memory_budget, arguments.time_budget
     if memory_budget is None:
@@ -330,7 +331,8 @@ def _write(
         about["growth"] = [asdict(growth) for growth in growth_of(results)]
     write_json(arguments.output, results, about)
     tables = _tables(arguments, results)
-    (_curves_folder(arguments.output) / TABLES_NAME).write_text(tables, encoding="utf-8")
+    with atomic_path(_curves_folder(arguments.output) / TABLES_NAME) as partial_path:
+        partial_path.write_text(tables, encoding="utf-8")
     if results:
         _draw_curves(arguments.output, results[-1])
 

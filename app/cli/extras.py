@@ -119,9 +119,7 @@ class Extras:
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from app.outputs import boxes
         from app.outputs.label_tables import check_label_tables
-        from app.outputs.organ_table import OrganTable
         from app.report.page import REPORT_NAME
 
         self.output: Path = arguments.output
@@ -130,8 +128,9 @@ class Extras:
         self.fast: bool = arguments.fast
         self.organs = None if arguments.organs is None else values_of(arguments.organs)
         self._check(arguments)
-        self.table = OrganTable(self.output / STATISTICS_NAME) if arguments.statistics else None
-        self.boxes = boxes.BoxTable(self.output / boxes.NAME) if arguments.boxes_only else None
+        self.table: OrganTable | None = None
+        self.boxes: BoxTable | None = None
+        self.open_tables(arguments)
         self.confidence = self.output / CONFIDENCE_NAME if arguments.confidence else None
         if self.boxes is None:
             check_label_tables(self.output)
@@ -139,6 +138,22 @@ class Extras:
         self._draws: bool = arguments.preview
         self._earlier: list[OrganTable | BoxTable] | None = None
         self._shown: frozenset[str] | None = None
+
+    def open_tables(self, arguments: argparse.Namespace) -> None:
+        """Read the tables that are wanted; again once no other run writes to their folder.
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be gone on with.
+        """
+        from app.outputs import boxes
+        from app.outputs.organ_table import OrganTable
+
+        if arguments.statistics:
+            self.table = OrganTable(self.output / STATISTICS_NAME)
+        if arguments.boxes_only:
+            self.boxes = boxes.BoxTable(self.output / boxes.NAME)
 
     @property
     def formats_beside(self) -> bool:

@@ -1,7 +1,9 @@
 """Folders that results go to: made, tried, and owned by whom they should be."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from app.errors import UsageError
@@ -37,6 +39,47 @@ def prepare_folder(folder: Path) -> None:
             "give a folder that user "
             f"{_user_id()} may write to"
         ) from error
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, which removes partial files and writes the record anew.
+
+    The folder itself is locked, so no file is left behind, and the system lets go of it when
+    the process ends, however it does. Containers that mount one folder share the lock. Where
+    there are no locks to be had, as on some network drives, the block runs all the same.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing one.
+
+    Yields
+    ------
+    None
+        While the folder is kept.
+
+    Raises
+    ------
+    UsageError
+        If another process keeps it.
+    """
+    # Here, as Windows has none, where commands are listed before one is refused.
+    import fcntl
+
+    with contextlib.ExitStack() as kept:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            kept.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"--output {folder}: another run writes to it; wait until that ends, or choose "
+                "another --output"
+            ) from None
+        except OSError as error:
+            logger.debug("%s: not locked: %s", folder, error)
+        yield
 
 
 def hand_over(path: Path) -> None:

@@ -16,6 +16,7 @@ from app.errors import CascadeError, InputError, UsageError
 
 if TYPE_CHECKING:
     from app.imaging.organ_statistics import OrganStatistics
+    from app.outputs.organ_table import OrganTable
 
 HELP = "measure the organs of label maps: a table of volume, HU and extent"
 
@@ -51,12 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
     num_failed = 0
     for case, scan_path, label_path in find_pairs(arguments.scans, arguments.labels):
         try:
-            table.put(case, measure_pair(scan_path, label_path))
+            _measure_into(table, case, scan_path, label_path)
         except CascadeError as error:
             sys.stderr.write(f"error: {error}\n")
             num_failed += 1
     print(f"Written to {arguments.output}")
     return 1 if num_failed else 0
+
+
+def _measure_into(table: "OrganTable", case: str, scan_path: Path, label_path: Path) -> None:
+    """Write a case's rows; of one that cannot be measured those of an earlier run go."""
+    try:
+        organs = measure_pair(scan_path, label_path)
+    except InputError:
+        table.remove(case)  # they would look like those of the files that are there now
+        raise
+    table.put(case, organs)
 
 
 def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:

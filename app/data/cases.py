@@ -28,7 +28,7 @@ import numpy.typing as npt
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import Geometry, LabelVolume
 from app.imaging.io import SCAN_SUFFIXES, read_scan
-from app.imaging.label_maps import grid_difference
+from app.imaging.label_maps import grid_difference, read_label_map
 from app.imaging.volume import Volume
 from app.labels import NUM_CLASSES, ORGANS
 
@@ -182,16 +182,11 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
 
 def _read_labels(path: Path, geometry: Geometry) -> LabelVolume:
     """Read a label map, which must lie on its scan's grid and hold organs alone."""
-    labels, _ = read_scan(path, as_labels=True)
-    difference = grid_difference(geometry, labels.geometry)
+    label_map = read_label_map(path, organs_only=True)
+    difference = grid_difference(geometry, label_map.source.geometry)
     if difference:
         raise InputError(f"{path}: not on its scan's grid: {difference}; resample it")
-    low, high = int(labels.array.min()), int(labels.array.max())
-    if low < 0 or high >= NUM_CLASSES:
-        raise InputError(
-            f"{path}: values from {low} to {high}, 0 to {NUM_CLASSES - 1} expected; correct it"
-        )
-    return labels.array.astype(np.uint8)
+    return label_map.in_lps
 
 
 def images_in(folder: Path, flag: str) -> dict[str, Path]:

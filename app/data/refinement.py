@@ -14,8 +14,7 @@ from app.data.pseudo_labels import fuse_published, refine_plausibly
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
 from app.imaging.io import Source, read_scan, write_label_map
-from app.imaging.label_maps import grid_difference
-from app.labels import NUM_CLASSES
+from app.imaging.label_maps import grid_difference, read_label_map
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +127,8 @@ def _refine_case(
 ) -> Outcome:
     """Write what is to be the label map of one scan, if there is anything to write."""
     path = output / f"{name}.nii.gz"
-    given = None if labels_path is None else _read(labels_path, NUM_CLASSES - 1)
-    predicted = None if predicted_path is None else _read(predicted_path, NUM_CLASSES - 1)
+    given = None if labels_path is None else _read_labels(labels_path)
+    predicted = None if predicted_path is None else _read_labels(predicted_path)
     note = ""
     if predicted is not None and not predicted[0].any():
         predicted = None
@@ -155,22 +154,28 @@ def _refine(
     _check_same_grid(source, predicted[1])
     confidence: FloatVolume | None = None
     if confidence_path is not None:
-        percent, confidence_source = _read(confidence_path, 100)
+        percent, confidence_source = _read_percent(confidence_path)
         _check_same_grid(source, confidence_source)
-        confidence = percent.astype(np.float32) / np.float32(100)
+        confidence = percent / np.float32(100)
     refined = apply(labels, predicted[0], source.geometry.spacing_mm, confidence)
     write_label_map(refined, source, output)
     touched = int(np.count_nonzero((labels > 0) | (refined > 0)))
     return int(np.count_nonzero(labels != refined)) / max(1, touched)
 
 
-def _read(path: Path, most: int) -> tuple[LabelVolume, Source]:
-    """Read whole numbers from 0 to a bound, in canonical orientation."""
+def _read_labels(path: Path) -> tuple[LabelVolume, Source]:
+    """Read a label map that holds organs alone, in canonical orientation."""
+    label_map = read_label_map(path, organs_only=True)
+    return label_map.in_lps, label_map.source
+
+
+def _read_percent(path: Path) -> tuple[FloatVolume, Source]:
+    """Read whole numbers from 0 to 100, in canonical orientation."""
     scan, source = read_scan(path, as_labels=True)
     low, high = int(scan.array.min()), int(scan.array.max())
-    if low < 0 or high > most:
-        raise InputError(f"{path}: values from {low} to {high}, 0 to {most} expected")
-    return scan.array.astype(np.uint8), source
+    if low < 0 or high > 100:
+        raise InputError(f"{path}: values from {low} to {high}, 0 to 100 expected")
+    return scan.array.astype(np.float32), source
 
 
 def _check_same_grid(expected: Source, came: Source) -> None:

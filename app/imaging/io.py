@@ -27,7 +27,7 @@ from app.imaging.nifti import (
     is_nifti,
     make_header,
     read_header,
-    write_labels,
+    write_stored,
 )
 from app.imaging.orientation import Orientation, as_lps, from_lps, to_lps
 from app.imaging.volume import Volume
@@ -201,9 +201,28 @@ def write_label_map(labels: LabelVolume, source: Source, path: Path) -> None:
     geometry = source.header.geometry
     with atomic_path(path) as partial:
         if is_nifti(path):
-            write_labels(partial, stored, source.header.nifti_header or make_header(geometry))
+            write_stored(partial, stored, source.header.nifti_header or make_header(geometry))
             return
         _write_image(Volume(stored, geometry), partial, path)
+
+
+def write_scan(scan: Volume, path: Path) -> None:
+    """Write a scan as NIfTI on its very grid, slices that lean included, whole or not at all.
+
+    Parameters
+    ----------
+    scan : Volume of int16
+        HU as they are to be stored.
+    path : Path
+        File to write, ending in one of :data:`~app.imaging.nifti.NIFTI_SUFFIXES`.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with atomic_path(path) as partial:
+        write_stored(partial, scan.array, make_header(scan.geometry))
 
 
 def write_volume(volume: Volume, path: Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -44,7 +44,9 @@ class LabelMap:
         return as_lps(self.array, self.source.orientation)
 
 
-def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -> LabelMap:
+def read_label_map(
+    path: Path, *, stands_for: Mapping[int, int] | None = None, organs_only: bool = False
+) -> LabelMap:
     """Read a label map as it lies on disk.
 
     Parameters
@@ -55,6 +57,8 @@ def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -
         The label value that each stored one, 0 to 255, stands for. By default that is what
         the segments of a segmentation of 3D Slicer are called; others are taken as they
         are, and those of no organ are told in a warning.
+    organs_only : bool
+        Whether values of no organ are refused in place of that.
 
     Returns
     -------
@@ -63,7 +67,8 @@ def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -
     Raises
     ------
     InputError
-        If the file is not a label map, or holds what ``stands_for``, or no segment, names.
+        If the file is not a label map, or holds what ``stands_for``, or no segment, names, or
+        what is refused.
     """
     if stands_for is None and path.name.lower().endswith(SUFFIX):
         named = organs_by_value(path)
@@ -79,6 +84,10 @@ def read_label_map(path: Path, *, stands_for: Mapping[int, int] | None = None) -
     array = stored.astype(np.uint8)
     if stands_for is not None:
         _translate(array, stands_for, path)
+    elif high >= NUM_CLASSES and organs_only:
+        raise InputError(
+            f"{path}: values from {low} to {high}, 0 to {NUM_CLASSES - 1} expected; correct it"
+        )
     elif high >= NUM_CLASSES:
         logger.warning("%s: values above %d stand for no organ", path, NUM_CLASSES - 1)
     return LabelMap(path=path, array=array, source=source)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from app.errors import UnreadableScanError, UnsupportedScanError
-from app.imaging.geometry import Geometry, LabelVolume, SpacingZYX
+from app.imaging.geometry import Geometry, LabelVolume, ScanVolume, SpacingZYX
 from app.imaging.layout import (
     Layout,
     check_extents,
@@ -91,7 +91,8 @@ _VERSIONS = (
     _version("NIfTI-2", 1, 540, b"n+2\0\r\n\x1a\n"),
 )
 
-_UINT8, _MM, _SCANNER = 2, 2, 1
+_CODES = {np.dtype(np.uint8): 2, np.dtype(np.int16): 4}
+_MM, _SCANNER = 2, 1
 _DTYPES = {
     2: "u1",
     4: "i2",
@@ -202,7 +203,7 @@ def stated_spacing(raw_header: bytes, path: Path) -> SpacingZYX:
 
 
 def make_header(geometry: Geometry) -> bytes:
-    """Make the header of a label map whose scan came without one.
+    """Make the header of a label map whose scan came without one, or of a scan.
 
     The image library writes right angles alone, so that the end of a long scan whose
     slices lean a little would lie some mm off. The sform tells the grid as it is, the
@@ -240,32 +241,32 @@ def make_header(geometry: Geometry) -> bytes:
     return bytes(raw)
 
 
-def write_labels(path: Path, labels: LabelVolume, scan_header: bytes) -> None:
-    """Write a label map with its scan's header.
+def write_stored(path: Path, voxels: LabelVolume | ScanVolume, scan_header: bytes) -> None:
+    """Write a label map, or a scan in HU, with a scan's header.
 
-    The same label map always gives the same bytes.
+    The same voxels always give the same bytes.
 
     Parameters
     ----------
     path : Path
         A ``.nii`` or ``.nii.gz`` file.
-    labels : (Z, Y, X) array of uint8
-        As the scan is stored; C-contiguous.
+    voxels : (Z, Y, X) array of uint8 or int16
+        As the scan is stored; copied only where it does not lie in C order.
     scan_header : bytes
         From :func:`read_header` or :func:`make_header`; all that says where voxels lie is kept.
     """
-    preamble = _label_header(scan_header, path)
-    voxels = np.ascontiguousarray(labels).data.cast("B")
+    preamble, dtype = _header_for(voxels.dtype, scan_header, path)
+    content = np.ascontiguousarray(voxels, dtype).ravel().view(np.uint8).data
     with path.open("wb") as file:
         if path.suffix.lower() != ".gz":
             file.write(preamble)
-            file.write(voxels)
+            file.write(content)
             return
         packed = igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0)  # type: ignore[no-untyped-call]
         with cast("BinaryIO", packed) as stream:
             stream.write(preamble)
-            for start in range(0, len(voxels), _CHUNK_BYTES):
-                stream.write(voxels[start : start + _CHUNK_BYTES])
+            for start in range(0, len(content), _CHUNK_BYTES):
+                stream.write(content[start : start + _CHUNK_BYTES])
 
 
 def _parse(raw: bytes, path: Path) -> tuple[_Version, Any]:
@@ -403,17 +404,22 @@ def _apart(one: _Steps, other: _Steps, size_xyz: tuple[int, int, int]) -> bool:
     return not bool((apart + np.abs(origin - other_origin) <= least).all())
 
 
-def _label_header(scan_header: bytes, path: Path) -> bytes:
-    """Turn a scan's header into that of a label map on the same grid, and what follows it."""
+def _header_for(
+    dtype: np.dtype[Any], scan_header: bytes, path: Path
+) -> tuple[bytes, np.dtype[Any]]:
+    """Turn a scan's header into that of voxels of a type on the same grid, and what follows it.
+
+    Gives the type in the header's byte order, too.
+    """
     version, scan = _parse(scan_header, path)
     raw = bytearray(scan_header)
     header = np.frombuffer(raw, scan.dtype)  # what is set here is set in `raw`
     header["dim"] = (3, *scan["dim"][1:4], 1, 1, 1, 1)
-    header["datatype"], header["bitpix"] = _UINT8, 8
+    header["datatype"], header["bitpix"] = _CODES[dtype], 8 * dtype.itemsize
     header["vox_offset"] = version.data_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_range"], header["intent_p"], header["intent_code"] = 0, 0, 0
     header["intent_name"] = header["aux_file"] = b""
     if version is _VERSIONS[0]:
         raw[140:148] = bytes(8)  # greatest and least value, which NIfTI-2 dropped
-    return bytes(raw) + bytes(version.data_offset - version.header_bytes)
+    return bytes(raw) + bytes(version.data_offset - version.header_bytes), _dtype(header[0], path)

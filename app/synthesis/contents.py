@@ -16,7 +16,7 @@ from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import BOWEL, Tissue
 
-_FED_BOWEL = (*BOWEL, Tissue.FOOD, Tissue.ORAL_CONTRAST)
+FED_BOWEL = (*BOWEL, Tissue.FOOD, Tissue.ORAL_CONTRAST)
 """Food and contrast agent lie in the stomach, too, which is filled after the bowel."""
 
 BESIDE_BOWEL = (
@@ -105,7 +105,7 @@ def refill_bowel(scene: Scene) -> None:
 @within_peritoneum
 def distend_bowel(scene: Scene) -> None:
     """Blow colon and small bowel up into the fat around them, against the organs."""
-    bowel = scene.where(_FED_BOWEL)
+    bowel = scene.where(FED_BOWEL)
     reach_mm = scene.rng.uniform(10.0, 45.0)
     share = scene.crowding(bowel, reach_mm) + 0.08 * scene.noise(50.0)
     grown = (scene.tissues == Tissue.MESENTERY) & (share > scene.rng.uniform(0.12, 0.4))
@@ -153,7 +153,7 @@ def add_wide_colon(scene: Scene) -> None:
     The transverse colon lies before stomach and liver, its bends below liver and spleen; in
     a patient on the back it is the part that gas gathers in.
     """
-    room = (Tissue.MESENTERY, *_FED_BOWEL)
+    room = (Tissue.MESENTERY, *FED_BOWEL)
     for _ in range(int(scene.rng.integers(1, 4))):
         organ = scene.rng.choice(BESIDE_COLON)
         center = scene.place(room, near=organ)
@@ -238,7 +238,7 @@ def coil_loops(scene: Scene) -> None:
     Loops of soft tissue next to pancreas and kidneys are what an unenhanced scan shows there, and
     are taken for them by who has only seen fat in that place.
     """
-    room = (Tissue.MESENTERY, *_FED_BOWEL)
+    room = (Tissue.MESENTERY, *FED_BOWEL)
     start = scene.place(room, near=scene.rng.choice(BESIDE_BOWEL))
     if start is None:
         return

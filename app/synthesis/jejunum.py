@@ -6,12 +6,13 @@ and the gray of: it goes on from the duodenum, below the tail, and lies on the l
 
 import numpy as np
 
+from app.synthesis.contents import FED_BOWEL
 from app.synthesis.scene import Scene
 from app.synthesis.shapes import smooth_tube
 from app.synthesis.sites import Points, canvas_of, positions_mm
-from app.synthesis.tissues import BOWEL, Tissue
+from app.synthesis.tissues import Tissue
 
-_ROOM = (Tissue.MESENTERY, *BOWEL)
+_ROOM = (Tissue.MESENTERY, *FED_BOWEL)
 """What gives way to a loop."""
 
 _COLLAPSED_SHARE, _ON_KIDNEY_SHARE = 0.45, 0.65

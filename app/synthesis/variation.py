@@ -22,7 +22,7 @@ from app.synthesis.contents import (
 from app.synthesis.crura import lay_crura
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
-from app.synthesis.peritoneum import fat_behind_peritoneum
+from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
 from app.synthesis.retroperitoneum import (
     lay_mesenteric_vessels,
     lay_renal_vessels,
@@ -92,7 +92,8 @@ def add_ascites(scene: Scene) -> None:
     Here they give way where they stand: what is left of a spleen is the crescent that
     ascites leaves of it.
     """
-    fat = (scene.tissues == Tissue.MESENTERY) & ~fat_behind_peritoneum(scene)
+    outside = fat_behind_peritoneum(scene) | fat_in_chest(scene)
+    fat = (scene.tissues == Tissue.MESENTERY) & ~outside
     scene.turn(fat & (scene.noise(70.0) > scene.rng.uniform(-1.5, 0.8)), Tissue.FLUID)
     if scene.rng.random() < _TENSE_SHARE:
         rim_mm = scene.rng.uniform(*_RIM_MM) * (1.0 + 0.5 * scene.noise(90.0))

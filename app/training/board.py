@@ -23,10 +23,13 @@ class Board:
     ----------
     folder : Path
         Where they go; give it to ``tensorboard --logdir``.
+    after : int
+        Last step that the run goes on from. Later ones that lie there are shown no more:
+        a run that was killed takes them again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.writer = SummaryWriter(str(folder))
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=after + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Show numbers of a step, by name."""

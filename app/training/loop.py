@@ -70,8 +70,6 @@ class Trainer:
     process : Process
         Where to compute. Of several processes each takes its own batches, the gradients
         are shared, and the first writes the files.
-    board : Board, optional
-        Shown the curve as well.
     """
 
     def __init__(
@@ -82,14 +80,12 @@ class Trainer:
         *,
         objective: nn.Module,
         process: Process | None = None,
-        board: "Board | None" = None,
     ) -> None:
         self.process = process or Process()
         self.model = model.to(self.process.device)
         self.config = config
         self.output = output
         self.objective = objective.to(self.process.device)
-        self.board = board
         self.costs: nn.Module = _Costs(model, objective)
         if self.process.size > 1:
             self.costs = DistributedDataParallel(self.costs)
@@ -218,6 +214,7 @@ class Trainer:
         batches: Iterable[tuple[Tensor, ...]],
         *,
         validate: Callable[[nn.Module, int], None] | None = None,
+        board: "Board | None" = None,
     ) -> None:
         """Train to the end of the stage.
 
@@ -228,6 +225,8 @@ class Trainer:
         validate : callable, optional
             Given the averaged network and the step every ``config.validate_every`` steps
             and at the end, after the state was saved; by the first process only.
+        board : Board, optional
+            Shown the curve as well.
         """
         if self.step >= self.config.steps:
             logger.info("nothing left to train: %d of %d steps done", self.step, self.config.steps)
@@ -235,7 +234,7 @@ class Trainer:
         # All processes drew the same weights; the paths that each drops are to be its own.
         torch.manual_seed(self.config.seed_from(self.step) + self.process.rank)
         self.saved_at = time.monotonic()
-        curve = Curve(self.output / CURVE_NAME, self.config, self.board)
+        curve = Curve(self.output / CURVE_NAME, self.config, board)
         if self.process.is_first:
             curve.forget_after(self.step)
         for batch in itertools.islice(batches, max(0, self.config.steps - self.step)):

@@ -71,14 +71,12 @@ def train_on_scans(
     network = build_network(phase)
     if process.size > 1 and process.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    board = Board(output / EVENTS_NAME) if process.is_first else None
     trainer = Trainer(
         network,
         config,
         output,
         objective=make_objective(network, phase.widths, config),
         process=process,
-        board=board,
     )
     resumed = trainer.resume()
     if not resumed and start_from is not None:
@@ -93,6 +91,7 @@ def train_on_scans(
             start_from=start_from,
             resumed_at=trainer.step if resumed else None,
         )
+    board = Board(output / EVENTS_NAME, after=trainer.step) if process.is_first else None
     validator = None
     if board is not None and cases.held_out:
         examples = held_out_dataset(cases.held_out, phase, cache=output / PREPARED_NAME)
@@ -110,7 +109,7 @@ def train_on_scans(
     drawn: Iterable[tuple[Tensor, ...]] = ()
     if trainer.step < config.steps:
         drawn = _draw(cases, phase, config, trainer.step, output, workers, process)
-    trainer.run(drawn, validate=validator)
+    trainer.run(drawn, validate=validator, board=board)
     if board is not None:
         board.close()
         logger.info("done; scores are in %s", output / VALIDATION_NAME)

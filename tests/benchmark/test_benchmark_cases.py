@@ -162,6 +162,18 @@ def test_scan_is_laid_out_in_the_order_in_which_it_was_stored(tmp_path):
     assert grid_difference(read_scan(tmp_path / "a.nrrd")[0].geometry, geometry) == ""
 
 
+def test_scan_that_leans_is_laid_out_on_its_very_grid(tmp_path):
+    lean = np.radians(0.4)
+    image = sitk.GetImageFromArray(np.repeat(scan_array(), 100, axis=0))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetDirection((1, 0, 0, 0, 1, np.sin(lean), 0, 0, np.cos(lean)))
+    sitk.WriteImage(image, tmp_path / "a.mha")
+    _, array, geometry = lay_out_and_read(tmp_path / "a.mha", tmp_path)
+    np.testing.assert_array_equal(array, sitk.GetArrayFromImage(image))
+    # Its last slice lies 4 mm off where right angles would lead to.
+    assert grid_difference(read_scan(tmp_path / "a.mha")[0].geometry, geometry) == ""
+
+
 def test_dicom_series_is_laid_out_too(tmp_path):
     write_series(tmp_path / "series", scan_array(), spacing_mm=(3.0, 2.0, 1.0))
     scan, array, _ = lay_out_and_read(tmp_path / "series", tmp_path)

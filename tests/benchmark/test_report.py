@@ -1,10 +1,12 @@
+import contextlib
 import json
 import resource
 from pathlib import Path
 
 import pytest
 
-from app.benchmark.growth import growth_table
+from app.benchmark.growth import Growth, fit_line, growth_table
+from app.benchmark.plots import plot_growth
 from app.benchmark.report import cost_table, ratio_table, step_table, write_curves, write_json
 from app.errors import OutputError
 
@@ -106,16 +108,38 @@ def test_every_run_leaves_its_samples(result, tmp_path):
     assert names == {f"median160-{who}-{n}.csv" for who in ("ours", "other") for n in (1, 2)}
 
 
+@contextlib.contextmanager
+def full_disk(num_bytes):
+    """Limit the size of files, which is met as a full disk is."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_a_full_disk_costs_no_figure_that_was_written_before(result, tmp_path):
     path = tmp_path / "benchmark.json"
     write_json(path, [result], {})
     before = path.read_text()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A limit on the size of files is met as a full disk is.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"):
-            write_json(path, [result, result], {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        full_disk(100),
+        pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"),
+    ):
+        write_json(path, [result, result], {})
     assert path.read_text() == before
+
+
+def test_a_full_disk_costs_no_samples_and_no_plot_that_were_written_before(result, tmp_path):
+    line = fit_line((1.0, 2.0), (3.0, 5.0))
+    measured = {"axis": "slices", "unit": "100 slices", "measured_at": "", "size": (1.0, 2.0)}
+    growth = Growth(**measured, seconds=line, cpu_s=line, peak_mib=line)
+    write_curves(tmp_path, result)
+    plot_growth(tmp_path / "growth.png", [growth])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(60), pytest.raises(OutputError, match=r"ours-1\.csv: cannot be written"):
+        write_curves(tmp_path, result)
+    with full_disk(60), pytest.raises(OutputError, match=r"growth\.png: cannot be written"):
+        plot_growth(tmp_path / "growth.png", [growth])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

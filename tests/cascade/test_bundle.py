@@ -30,6 +30,26 @@ def test_phase_opens_with_its_own_configuration(folder):
     assert phase.network.num_channels == 1
 
 
+def test_phase_two_is_not_compiled_where_phase_one_alone_is_run(stand_in_weights, monkeypatch):
+    compiled, network = [], bundle.CpuNetwork
+
+    def compile_network(path, **options):
+        compiled.append(path.parent.name)
+        return network(path, **options)
+
+    monkeypatch.setattr(bundle, "CpuNetwork", compile_network)
+    cascade = open_cascade(
+        stand_in_weights, memory_limit_bytes=8 * 2**30, threads=1, locate_only=True
+    )
+    assert cascade.locate.network.num_channels == 1
+    assert cascade.compile_s() > 0
+    assert cascade.threads() == 1
+    assert compiled == ["locate"]
+    # Who asks for it all the same gets it.
+    assert cascade.segment.network.num_channels == 14
+    assert compiled == ["locate", "segment"]
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "model.xml", "model.bin"])
 def test_missing_file_is_named(folder, name):
     (folder / name).unlink()

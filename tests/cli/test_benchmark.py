@@ -322,6 +322,18 @@ def test_the_command_writes_the_readmes_tables(measure, tmp_path, capsys):
     assert tables in capsys.readouterr().out
 
 
+def test_what_lies_beside_the_figures_is_replaced_not_written_over(measure, tmp_path):
+    """A kill in the middle leaves the earlier file."""
+    written = []
+    for _ in range(2):
+        measure(StandIn("ours", measurement(2.0)), None)
+        folder = tmp_path / "benchmark"
+        written.append({path.name: path.stat().st_ino for path in folder.iterdir()})
+    first, second = written
+    assert first.keys() == second.keys() == {"small-ours-1.csv", "small.png", "tables.md"}
+    assert all(first[name] != second[name] for name in first)
+
+
 def test_growth_has_its_table_too(measure, tmp_path, monkeypatch, capsys):
     def phantom(case, folder):
         write_labels(folder / "scan.nii.gz", np.zeros((3, 4, 5), np.int16))

@@ -110,6 +110,23 @@ def test_statistics_name_a_label_map_that_does_not_fit_its_scan(scans, predict, 
     assert main(["statistics", "--scans", str(scans), "--labels", str(scans / "no")]) == 2
 
 
+def test_statistics_of_a_case_that_fails_are_not_those_of_an_earlier_run(
+    scans, predict, tmp_path, capsys
+):
+    predict(scans)
+    shutil.copy(scans / "a_0000.nii.gz", scans / "b_0000.nii.gz")
+    labels, table = tmp_path / "labels", tmp_path / "table.csv"
+    shutil.copy(labels / "a.nii.gz", labels / "b.nii.gz")
+    command = ["statistics", "--scans", str(scans), "--labels", str(labels), "--output", str(table)]
+    assert main(command) == 0
+    before = rows_of(table)
+    assert {case for case, _ in before} == {"a", "b"}
+    sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkUInt8), labels / "b.nii.gz")
+    assert main(command) == 1
+    assert "b.nii.gz: not on the grid of its scan" in capsys.readouterr().err
+    assert rows_of(table) == {key: row for key, row in before.items() if key[0] == "a"}
+
+
 def test_statistics_name_the_flag_of_the_scans(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for scans in (tmp_path / "empty", tmp_path / "nowhere"):

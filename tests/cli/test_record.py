@@ -1,5 +1,8 @@
 """Nothing finished is lost, whatever ends the batch."""
 
+import csv
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_series
 
+from app.cli import batch
 from app.cli.main import main
 from app.cli.record import state_of
 
@@ -85,6 +89,52 @@ def test_signal_ends_the_batch_with_its_record_written(scans, tmp_path, stand_in
     assert [case["name"] for case in record["cases"]] == ["a"]
     tables = {"labels.json", "labels.ctbl"}
     assert {path.name for path in output.iterdir()} == {"a.nii.gz", "run.json"} | tables
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_second_run_into_a_folder_is_refused_and_touches_nothing(
+    scans, tmp_path, stand_in_weights, capsys, more
+):
+    output = tmp_path / "labels"
+    process = start(scans, output, stand_in_weights)
+    try:
+        before = {path.name: untouched(path) for path in output.iterdir()}
+        assert any(name.startswith(".partial") for name in before)
+        assert main(arguments(scans, output, stand_in_weights, *more)) == 2
+        told = capsys.readouterr().err
+        assert f"--output {output}: another run writes to it; wait until that ends" in told
+        assert {path.name: untouched(path) for path in output.iterdir()} == before
+    finally:
+        process.kill()
+        process.wait()
+    assert main(arguments(scans, output, stand_in_weights, *more)) == 0
+
+
+def test_folder_that_cannot_be_locked_is_written_to(scans, tmp_path, stand_in_weights, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert main(arguments(scans, tmp_path / "labels", stand_in_weights)) == 0
+
+
+def test_rows_that_another_run_wrote_while_scans_were_looked_for_stay(
+    scans, tmp_path, stand_in_weights, monkeypatch
+):
+    output = tmp_path / "labels"
+    assert main(arguments(scans / "a_0000.nii.gz", output, stand_in_weights, "--statistics")) == 0
+    earlier = (output / "organs.csv").read_text()
+    (output / "organs.csv").unlink()
+    find_cases = batch.find_cases
+
+    def find_slowly(*given):
+        (output / "organs.csv").write_text(earlier)
+        return find_cases(*given)
+
+    monkeypatch.setattr(batch, "find_cases", find_slowly)
+    assert main(arguments(scans / "b_0000.nii.gz", output, stand_in_weights, "--statistics")) == 0
+    with (output / "organs.csv").open(newline="") as file:
+        assert {row["case"] for row in csv.DictReader(file)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from label_files import write_segments
 from own_data import write_case, write_image
 
 from app.data.case_list import read_cases, split_cases, write_cases
@@ -52,6 +53,21 @@ def test_what_cannot_be_trained_on_is_refused_with_its_reason(tmp_path):
     assert reasons["lonely_labels.nii.gz"] == "no scan of this name"
     assert "(11, 14, 16)" in reasons["short.nii.gz"]
     assert len(refused) == 6
+
+
+def test_segments_of_slicer_are_the_organs_of_their_names(tmp_path):
+    _, labels = write_case(tmp_path, "a.seg", organs=(1, 13))
+    (tmp_path / "labelsTr" / "a.seg.nii.gz").unlink()
+    # As Slicer numbers what was drawn or added there: the left kidney says 2, the liver 9.
+    numbered = np.choose(np.searchsorted([1, 13], labels, side="right"), [0, 9, 2])
+    path = tmp_path / "labelsTr" / "a.seg.nrrd"
+    names = {9: "Liver", 2: "left_kidney"}
+    write_segments(path, numbered.astype(np.uint8), names, spacing_xyz=(3.0, 4.0, 5.0))
+
+    (case,), refused = find_cases(tmp_path)
+
+    assert refused == []
+    np.testing.assert_array_equal(read_case(case)[1].array, labels)
 
 
 def test_one_grid_stored_in_two_orders_is_one_grid(tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from label_files import write_segments
 from own_data import write_image
 
 from app.cli.main import main
@@ -40,6 +41,20 @@ def test_a_label_map_is_completed_from_its_prediction(tmp_path, rule):
     np.testing.assert_array_equal(refined, liver)
     assert outcomes["a"].problem == ""
     assert outcomes["a"].changed == pytest.approx(1 - np.count_nonzero(half) / liver.sum())
+
+
+def test_segments_of_slicer_are_the_organs_of_their_names(tmp_path):
+    half, liver = write_pair(tmp_path)
+    names = {5: "Liver"}  # Slicer numbers a segment that is added as it likes
+    for folder, labels in (("labels", half), ("predictions", liver)):
+        (tmp_path / folder / "a.nii.gz").unlink()
+        path = tmp_path / folder / "a.seg.nrrd"
+        write_segments(path, 5 * labels, names, spacing_xyz=(3.0, 4.0, 5.0))
+
+    (outcome,) = refine(tmp_path).values()
+
+    assert outcome.problem == ""
+    np.testing.assert_array_equal(read_scan(tmp_path / "out" / "a.seg.nii.gz")[0].array, liver)
 
 
 def test_files_in_two_orientations_are_laid_over_each_other(tmp_path):

@@ -74,6 +74,17 @@ def test_fat_above_liver_and_lung_is_marked(scene, tissue):
     assert np.argwhere(fat_in_chest(scene)).tolist() == [[z, 6, 7] for z in range(5, 9)]
 
 
+def test_ascites_stays_out_of_the_chest():
+    spacing_mm = (5.0, 3.5, 4.0)
+    body = phantom_tissues(shape=(66, 84, 100), spacing_mm=spacing_mm, seed=5)
+    chest = fat_in_chest(Scene(body, spacing_mm, np.random.default_rng(0)))
+    assert chest.any()
+    for seed in range(8):
+        scene = Scene(body.copy(), spacing_mm, np.random.default_rng(seed))
+        variation.add_ascites(scene)
+        assert (scene.tissues[chest] == Tissue.MESENTERY).all()
+
+
 @pytest.mark.parametrize("lay", INSIDE_PERITONEUM, ids=lambda lay: lay.__name__)
 def test_neither_bowel_nor_ascites_lies_behind_kidneys_pancreas_and_great_vessels(lay):
     spacing_mm = (5.0, 3.5, 4.0)

@@ -230,6 +230,17 @@ def test_jejunum_is_laid_before_what_a_mass_has_left_of_a_kidney(body, seed):
     assert (scene.tissues == Tissue.BOWEL_WALL).sum() > (body == Tissue.BOWEL_WALL).sum()
 
 
+@pytest.mark.parametrize("held", [Tissue.FOOD, Tissue.ORAL_CONTRAST])
+def test_jejunum_takes_the_place_of_bowel_whatever_that_holds(body, held):
+    full, empty = scene_of(body, 3), scene_of(body, 3)
+    full.tissues[full.tissues == Tissue.MESENTERY] = held
+    lay_jejunum(full)
+    lay_jejunum(empty)
+    loops = (empty.tissues != body) & (empty.tissues != Tissue.MESENTERY)
+    assert loops.any()
+    np.testing.assert_array_equal(full.tissues[loops], empty.tissues[loops])
+
+
 def test_jejunum_goes_on_from_the_duodenum_and_lies_before_the_left_kidney(body):
     bowel = (Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_FLUID, Tissue.PELVIC_SOFT_TISSUE)
     kidney_mm = ndimage.distance_transform_edt(body != Tissue.LEFT_KIDNEY, sampling=SPACING_MM)

@@ -26,17 +26,17 @@ KIDNEYS = {Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA}
 REPLACES = {
     contents.refill_bowel: BOWEL,
     contents.refill_stomach: STOMACH,
-    contents.distend_bowel: {*contents._FED_BOWEL, Tissue.MESENTERY},
+    contents.distend_bowel: {*contents.FED_BOWEL, Tissue.MESENTERY},
     contents.add_loops: {Tissue.MESENTERY},
     contents.pack_loops: {Tissue.MESENTERY},
-    contents.coil_loops: {*contents._FED_BOWEL, Tissue.MESENTERY},
-    contents.add_wide_colon: {*contents._FED_BOWEL, Tissue.MESENTERY},
+    contents.coil_loops: {*contents.FED_BOWEL, Tissue.MESENTERY},
+    contents.add_wide_colon: {*contents.FED_BOWEL, Tissue.MESENTERY},
     retroperitoneum.lay_renal_vessels: {Tissue.MESENTERY},
     retroperitoneum.lay_splenic_vessels: {Tissue.MESENTERY},
     retroperitoneum.lay_mesenteric_vessels: {Tissue.MESENTERY},
     retroperitoneum.scatter_nodes: {Tissue.MESENTERY},
     lay_crura: {Tissue.MESENTERY},
-    lay_jejunum: {*contents._FED_BOWEL, Tissue.MESENTERY},
+    lay_jejunum: {*contents.FED_BOWEL, Tissue.MESENTERY},
     variation.lobulate_pancreas: {Tissue.PANCREAS},
     variation.add_strands: {Tissue.MESENTERY},
     variation.marble_muscles: {Tissue.MUSCLE},
@@ -155,8 +155,8 @@ def test_coiled_loops_are_as_wide_as_small_bowel_and_kept_apart_by_fat(body, mon
     monkeypatch.setattr(contents, "BESIDE_BOWEL", (Tissue.LEFT_KIDNEY,))
     # Room without bowel of the body's own, so that what lies there afterwards is what was laid.
     plain = body.copy()
-    plain[np.isin(plain, [int(tissue) for tissue in contents._FED_BOWEL])] = Tissue.MESENTERY
-    laid = np.isin(np.arange(256), [int(tissue) for tissue in contents._FED_BOWEL])
+    plain[np.isin(plain, [int(tissue) for tissue in contents.FED_BOWEL])] = Tissue.MESENTERY
+    laid = np.isin(np.arange(256), [int(tissue) for tissue in contents.FED_BOWEL])
     pieces, widths_mm, held = 0, [], set()
     for seed in range(8):
         scene = Scene(plain.copy(), SPACING_MM, np.random.default_rng(seed))

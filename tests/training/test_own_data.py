@@ -123,6 +123,8 @@ def test_a_killed_run_goes_on_where_it_was(phantoms, tmp_path, tiny):
     again = steps_of(output)[steps_of(output).index(done) + 1 :]
     assert again in ([done + 1, done + 2], [done, done + 1, done + 2])
     assert (output / "data.json").read_text() == data
+    board = EventAccumulator(str(output / "events")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == list(range(1, done + 3))
 
 
 @pytest.mark.parametrize("phase", ["locate", "segment"])
