@@ -522,6 +522,14 @@ def test_decoder_that_fails_leaves_no_pixels_behind(tmp_path, temporary, monkeyp
     assert list(temporary.rglob("*")) == []
 
 
+def test_system_without_a_folder_for_temporary_files_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    told = r"IM.*: .* folder for temporary files .* \(No such file or directory\); .* TMPDIR"
+    with pytest.raises(UnreadableScanError, match=told):
+        read_scan(tmp_path / "ct")
+
+
 def test_decoder_that_does_not_end_by_itself_is_killed(tmp_path, temporary, monkeypatch):
     decoder = dicom_pixels.DECODER.read_text()
     (tmp_path / "lingering.py").write_text(decoder + "    import time; time.sleep(600)\n")
