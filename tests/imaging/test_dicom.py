@@ -642,6 +642,13 @@ def test_several_series_in_a_folder_are_told_apart(tmp_path):
     assert np.array_equal(read_scan(later[3])[0].array, hu() // 2)
 
 
+def test_headers_that_are_held_beside_those_of_the_slices_are_counted(tmp_path):
+    (first, *_) = write_series(tmp_path / "ct", hu(), SPACING_MM)
+    assert peek(first).num_other_headers == 0
+    save(tmp_path / "ct", series_datasets(hu()[:3], SPACING_MM, series=4), prefix="LATER")
+    assert peek(first).num_other_headers == 3
+
+
 def test_changed_folder_is_looked_at_again(tmp_path):
     datasets = series_datasets(hu(), SPACING_MM)
     save(tmp_path / "ct", datasets[:4])
