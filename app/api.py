@@ -41,6 +41,8 @@ from app.labels import values_of
 Labels = TypeVar("Labels")
 Direction = Sequence[Sequence[float]]
 
+_OPENING = Lock()
+
 _MAX_LENGTH_ERROR = 0.01
 """How far from 1 the length of a direction may be; with more it may hold the spacing, too."""
 
@@ -245,8 +247,14 @@ def segment(image: Any, **options: Any) -> Segmentation[Any]:
 
 
 @cache
-def _default_segmenter() -> Segmenter:
+def _only_segmenter() -> Segmenter:
     return Segmenter()
+
+
+def _default_segmenter() -> Segmenter:
+    """Open the networks on the first call; calls at the same time wait, and get the same."""
+    with _OPENING:
+        return _only_segmenter()
 
 
 def _segment(

@@ -1,3 +1,4 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -7,6 +8,7 @@ import SimpleITK as sitk
 from stand_ins import BRIGHT_ORGAN, DARK_ORGAN, TISSUE_HU
 
 import app
+from app import api
 from app.cascade.pipeline import segment_scan
 from app.errors import CascadeError, MemoryLimitError, UnsupportedScanError, UsageError
 
@@ -168,6 +170,27 @@ def test_scans_of_several_threads_give_what_they_give_one_by_one(segmenter, body
         found = list(threads.map(segment, scans))
     for (labels, _), alone in zip(found, expected, strict=True):
         assert np.array_equal(labels, alone)
+
+
+def test_networks_are_opened_once_by_first_calls_at_the_same_time(monkeypatch):
+    opened = []
+
+    class Opening:
+        def __init__(self):
+            opened.append(self)
+            time.sleep(0.1)  # what opening takes, for the others to come meanwhile
+
+        def segment(self, image):
+            return self
+
+    monkeypatch.setattr(api, "Segmenter", Opening)
+    api._only_segmenter.cache_clear()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            used = list(threads.map(app.segment, range(4)))
+    finally:
+        api._only_segmenter.cache_clear()
+    assert used == opened * 4
 
 
 def test_memory_limit_holds_in_memory_too(stand_in_weights, image):

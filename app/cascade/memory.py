@@ -314,7 +314,7 @@ def plan_memory(
     if locate_only:
         steps = {name: steps[name] for name in ("read", "locate")}
         held = LOCATE_PROGRAM_BYTES
-    held += SLICE_HEADER_BYTES * len(header.slice_files)
+    held += SLICE_HEADER_BYTES * (len(header.slice_files) + header.num_other_headers)
     plan = MemoryPlan(
         steps={name: held + num_bytes for name, num_bytes in steps.items()},
         limit_bytes=limit_bytes,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -82,13 +82,14 @@ def find_cases(source: Path, output: Path, *, flag: str = "--input") -> list[Cas
         If there is no scan, two scans would become the same label map, or a
         label map would replace a scan.
     """
+    try:
+        if not source.exists():
+            raise UsageError(f"{flag} {source}: no such file or folder")
+        files = scan_files(source) if source.is_dir() else [source]
+        found = [(case_name(path), path, path.stat().st_size, "") for path in files]
+    except OSError as error:
+        raise UsageError(f"{flag} {source}: cannot be read ({error.strerror})") from error
     if source.is_dir():
-        try:
-            found = [
-                (case_name(path), path, path.stat().st_size, "") for path in scan_files(source)
-            ]
-        except OSError as error:
-            raise UsageError(f"{flag} {source}: cannot be read ({error.strerror})") from error
         found += _series_below(source, output)
         _tell_passed_over(source, output)
         if not found:
@@ -96,10 +97,6 @@ def find_cases(source: Path, output: Path, *, flag: str = "--input") -> list[Cas
                 f"{flag} {source}: no scans found; expected DICOM files or files ending in "
                 f"{', '.join(SCAN_SUFFIXES)}"
             )
-    elif source.exists():
-        found = [(case_name(source), source, source.stat().st_size, "")]
-    else:
-        raise UsageError(f"{flag} {source}: no such file or folder")
     scans = {path.resolve(): path for _, path, *_ in found}
     cases: dict[str, Case] = {}
     for name, path, num_bytes, series_uid in found:
@@ -186,14 +183,15 @@ def scan_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.name.lower().endswith(SCAN_SUFFIXES)
         and not path.name.startswith(".")
-        and path.is_file()
+        and _leads_to(path, Path.is_file)
     )
 
 
 def _series_below(source: Path, output: Path) -> list[_Found]:
     """Give the DICOM series in a folder and below it; results of an earlier run are none."""
     found: list[_Found] = []
-    tops = sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = (path for path in source.iterdir() if _leads_to(path, Path.is_dir))
+    tops = sorted(path for path in folders if path.name[0] != ".")
     for top in [source, *tops]:
         here: list[_Found] = []
         refused: list[_Found] = []
@@ -241,6 +239,14 @@ def _series_in(folder: Path, name: str, *, tells: bool) -> list[_Found] | None:
     return found
 
 
+def _leads_to(path: Path, is_kind: Callable[[Path], bool]) -> bool:
+    """Tell whether a path is a file, or a folder; what cannot be reached is neither."""
+    try:
+        return is_kind(path)
+    except OSError:
+        return False
+
+
 def _folders(top: Path) -> Iterator[Path]:
     """Give a folder and all below it, by name; links to folders are not followed."""
     for folder, names, _ in os.walk(top):
@@ -251,17 +257,18 @@ def _folders(top: Path) -> Iterator[Path]:
 def _tell_passed_over(source: Path, output: Path) -> None:
     """Warn of each file and folder that may hold a scan and becomes no case."""
     # Links right below the input are followed, others are not.
-    links = sorted(path for path in source.iterdir() if path.is_symlink() and path.is_dir())
+    folders = (path for path in source.iterdir() if _leads_to(path, Path.is_dir))
+    links = sorted(path for path in folders if path.is_symlink())
     for root in [source, *(path for path in links if path.name[0] != ".")]:
-        for name, folders, files in os.walk(root, onerror=_tell_unreadable):
+        for name, below, files in os.walk(root, onerror=_tell_unreadable):
             folder = Path(name)
-            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            below[:] = sorted(one for one in below if not one.startswith("."))
             if folder != source and folder.resolve() == output.resolve():
-                folders.clear()  # results of an earlier run
+                below.clear()  # results of an earlier run
                 continue
             paths = [folder / one for one in sorted(files) if not one.startswith(".")]
             _tell_of_files(paths, is_top=folder == source)
-            for link in (folder / one for one in folders if folder != source):
+            for link in (folder / one for one in below if folder != source):
                 if link.is_symlink():
                     _tell(link, "a link to a folder, which is not followed; put the folder there")
 
@@ -300,8 +307,11 @@ def _reason_against(path: Path, *, is_top: bool) -> str | None:
         if lowered.endswith(ends):
             return None if is_dicom(path) else reason
     is_scan = lowered.endswith(SCAN_SUFFIXES)
-    if not path.exists():
-        return "a link to nothing; copy the file itself there"
+    try:
+        if not path.exists():
+            return "a link to nothing; copy the file itself there"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror}); allow it, or copy the file itself there"
     if not path.is_file():
         return "no regular file; copy the file itself there" if is_scan else None
     if not os.access(path, os.R_OK):

@@ -124,6 +124,8 @@ class Series:
         At least one, by file name.
     num_damaged : int
         DICOM files of the folder that could not be read: they may be slices of it.
+    num_in_folder : int
+        Those that could, whatever their series: their headers are held as long as its own.
     """
 
     folder: Path
@@ -131,6 +133,7 @@ class Series:
     number: int | None
     images: tuple[Image, ...]
     num_damaged: int
+    num_in_folder: int
 
     @property
     def usable(self) -> tuple[Image, ...]:
@@ -391,9 +394,10 @@ def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[
             groups.setdefault(str(image.dataset.get("SeriesInstanceUID") or ""), []).append(image)
         except UnreadableScanError as error:
             logger.warning("left out: %s", error)
-    num_damaged = len(signature) - sum(map(len, groups.values()))
+    num_read = sum(map(len, groups.values()))
+    num_damaged = len(signature) - num_read
     series = [
-        Series(folder, uid, _number(images[0]), tuple(images), num_damaged)
+        Series(folder, uid, _number(images[0]), tuple(images), num_damaged, num_read)
         for uid, images in groups.items()
     ]
     return tuple(sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)))

@@ -259,7 +259,14 @@ class _Decoder:
             Numbers as stored.
         """
         packed = _wrap(path, frame, pixels)
-        process = self._start()
+        try:
+            process = self._start()
+        except OSError as error:
+            raise UnreadableScanError(
+                f"{path}: decoding compressed pixels takes a process with a folder for temporary "
+                f"files of its own, which cannot be had ({error.strerror}); give one (--tmpfs /tmp "
+                "for a container, TMPDIR elsewhere) or export the series uncompressed"
+            ) from error
         timer = threading.Timer(SECONDS_PER_SLICE, process.kill)
         timer.start()
         num_bytes = 4 * pixels.rows * pixels.columns

@@ -71,6 +71,8 @@ class ScanHeader:
     slice_files : tuple of Path
         Of a DICOM series, the file of each slice in the order of the grid's first
         axis; an enhanced file comes once for each of its slices.
+    num_other_headers : int
+        Other DICOM files of the folder, whose headers are held beside those of the slices.
     files : tuple of Path
         All that the scan is read from: a header and the file of its voxels, or slices.
     dicom_uids : dict of str to str
@@ -85,6 +87,7 @@ class ScanHeader:
     nifti_header: bytes | None
     notes: tuple[str, ...] = ()
     slice_files: tuple[Path, ...] = ()
+    num_other_headers: int = 0
     files: tuple[Path, ...] = ()
     dicom_uids: Mapping[str, str] = field(default_factory=dict)
 
@@ -337,6 +340,7 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
     stack = dicom.stack_slices(dicom.series_of(path))
     first = stack.slices[0].pixels
     slice_files = tuple(piece.path for piece in stack.slices)
+    files = tuple(dict.fromkeys(slice_files))
     header = ScanHeader(
         path=path,
         geometry=stack.geometry,
@@ -345,7 +349,8 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
         nifti_header=None,
         notes=stack.notes + spacing_notes(stack.geometry),
         slice_files=slice_files,
-        files=tuple(dict.fromkeys(slice_files)),
+        num_other_headers=stack.series.num_in_folder - len(files),
+        files=files,
         dicom_uids=stack.series.uids,
     )
     return header, lambda: dicom.read_stack(stack)

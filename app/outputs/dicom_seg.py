@@ -260,7 +260,10 @@ def _segmentation(
         content_description=made_by.described,
         content_date=date,
         content_time=time,
+        specific_character_set=None,  # the library refuses some that it would only repeat
     )
+    if "SpecificCharacterSet" in series[0]:
+        segmentation["SpecificCharacterSet"] = series[0]["SpecificCharacterSet"]
     # All optional, and others each time.
     del segmentation.InstanceCreationDate, segmentation.InstanceCreationTime
     del segmentation.ContributingEquipmentSequence[-1].ContributionDateTime  # of highdicom itself

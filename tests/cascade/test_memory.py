@@ -1,6 +1,7 @@
 import os
 import platform
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,13 @@ def test_headers_of_dicom_slices_stay_through_all_steps():
     more = {name: series.steps[name] - one_file.steps[name] for name in one_file.steps}
     assert more.pop("read") == 2000 * SLICE_HEADER_BYTES + DECODER_BYTES
     assert set(more.values()) == {2000 * SLICE_HEADER_BYTES}
+
+
+def test_headers_of_other_dicom_files_in_a_folder_are_planned_for():
+    alone = header((20, 64, 70), (5.0, 0.9, 0.8), slice_files=(Path("slice"),) * 20)
+    among_others = replace(alone, num_other_headers=9000)
+    before, more = plan(alone), plan(among_others)
+    assert more.peak_bytes - before.peak_bytes == 9000 * SLICE_HEADER_BYTES
 
 
 def test_scan_that_is_measured_stays_and_outputs_need_it_once_more():

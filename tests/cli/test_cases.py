@@ -296,6 +296,22 @@ def test_links_that_lead_nowhere_or_are_not_followed_are_told(tmp_path, caplog):
     ]
 
 
+@pytest.mark.parametrize("name", ["b.nii.gz", "study", "IM0001"])
+def test_link_whose_target_cannot_be_reached_is_told(tmp_path, caplog, name):
+    (tmp_path / "a.nii.gz").touch()
+    # Root may go everywhere, but not to this name; others are told "Permission denied".
+    (tmp_path / name).symlink_to(tmp_path / ("x" * 300))
+    cases, (line,) = left_out(tmp_path, caplog)
+    assert cases == ["a"]
+    assert line.startswith(f"{name}: left out: cannot be reached (File name too long); allow it")
+
+
+def test_input_that_cannot_be_reached_is_wrong_use(tmp_path):
+    (tmp_path / "in").symlink_to(tmp_path / ("x" * 300))
+    with pytest.raises(UsageError, match=r"--input .*in: cannot be read \(File name too long\)"):
+        find_cases(tmp_path / "in", tmp_path / "labels")
+
+
 def test_input_that_cannot_be_looked_into_is_wrong_use(tmp_path, monkeypatch):
     def refuse(_):
         raise PermissionError(13, "Permission denied")

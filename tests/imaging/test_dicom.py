@@ -522,6 +522,14 @@ def test_decoder_that_fails_leaves_no_pixels_behind(tmp_path, temporary, monkeyp
     assert list(temporary.rglob("*")) == []
 
 
+def test_system_without_a_folder_for_temporary_files_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    told = r"IM.*: .* folder for temporary files .* \(No such file or directory\); .* TMPDIR"
+    with pytest.raises(UnreadableScanError, match=told):
+        read_scan(tmp_path / "ct")
+
+
 def test_decoder_that_does_not_end_by_itself_is_killed(tmp_path, temporary, monkeypatch):
     decoder = dicom_pixels.DECODER.read_text()
     (tmp_path / "lingering.py").write_text(decoder + "    import time; time.sleep(600)\n")
@@ -632,6 +640,13 @@ def test_several_series_in_a_folder_are_told_apart(tmp_path):
     with pytest.raises(UnsupportedScanError, match="2 CT series found"):
         peek(tmp_path / "ct")
     assert np.array_equal(read_scan(later[3])[0].array, hu() // 2)
+
+
+def test_headers_that_are_held_beside_those_of_the_slices_are_counted(tmp_path):
+    (first, *_) = write_series(tmp_path / "ct", hu(), SPACING_MM)
+    assert peek(first).num_other_headers == 0
+    save(tmp_path / "ct", series_datasets(hu()[:3], SPACING_MM, series=4), prefix="LATER")
+    assert peek(first).num_other_headers == 3
 
 
 def test_changed_folder_is_looked_at_again(tmp_path):

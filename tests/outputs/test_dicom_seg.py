@@ -192,6 +192,33 @@ def test_segmentation_belongs_to_the_patient_study_and_space_of_its_source(tmp_p
     assert uids == {dcmread(file).SOPInstanceUID for file in series}
 
 
+@pytest.mark.parametrize(
+    ("character_set", "patient"),
+    [
+        # An empty first value, which is what the standard has for letters of ASCII.
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "王^小东"),
+        ("ISO_IR 6", "Doe^Jane"),  # no defined term, but written by many
+        ("", "Doe^Jane"),
+    ],
+)
+def test_segmentation_names_its_patient_in_the_letters_of_its_source(
+    tmp_path, series, character_set, patient
+):
+    for file in series:
+        image = dcmread(file)
+        image.SpecificCharacterSet, image.PatientName = character_set, patient
+        image.save_as(file)
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    headers = headers_in(tmp_path / "series")
+    check_series(headers, peek(tmp_path / "series"))
+    write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm")
+    found, source = dcmread(tmp_path / "x.seg.dcm"), dcmread(series[0])
+    assert found.PatientName == source.PatientName == patient
+    assert found.SpecificCharacterSet == source.SpecificCharacterSet
+
+
 @pytest.mark.parametrize("made_by", MadeBy)
 def test_segmentation_passes_the_dicom_validator(tmp_path, series, made_by):
     label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
