@@ -1,8 +1,8 @@
 import json
-import resource
 from pathlib import Path
 
 import pytest
+from full_disk import room_for
 
 from app.benchmark.growth import growth_table
 from app.benchmark.report import cost_table, ratio_table, step_table, write_curves, write_json
@@ -110,12 +110,6 @@ def test_a_full_disk_costs_no_figure_that_was_written_before(result, tmp_path):
     path = tmp_path / "benchmark.json"
     write_json(path, [result], {})
     before = path.read_text()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A limit on the size of files is met as a full disk is.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"):
-            write_json(path, [result, result], {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with room_for(100), pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"):
+        write_json(path, [result, result], {})
     assert path.read_text() == before
