@@ -43,11 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure all label maps and write the norms; see the module's description."""
     from app.cascade.norms import NORMS_PATH, to_json
     from app.errors import UsageError
+    from app.imaging.io import atomic_path
     from app.imaging.label_maps import read_label_map
     from app.imaging.organ_placement import measure_placement, thin
     from app.labels import NUM_CLASSES
 
-    files = sorted(arguments.anatomies.glob("*.nii*"))
+    # A Mac leaves files "._X.nii.gz" beside those that it copies.
+    files = sorted(arguments.anatomies.glob("[!.]*.nii*"))
     if not files:
         raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
     people = []
@@ -57,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             measure_placement(*thin(label_map.in_lps, label_map.source.geometry.spacing_mm))
         )
     norms = fit_norms(people)
-    (arguments.output or NORMS_PATH).write_text(to_json(norms, len(people)), encoding="utf-8")
+    with atomic_path(arguments.output or NORMS_PATH) as partial:
+        partial.write_text(to_json(norms, len(people)), encoding="utf-8")
     print(f"{len(people)} people measured")
     return 0
 
@@ -77,14 +80,31 @@ def fit_norms(people: "Sequence[dict[str, OrganPlacement]]") -> "dict[str, Organ
     -------
     dict of str to OrganNorm
         By organ name.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be said of an organ: it is whole and of some size in nobody.
     """
     import numpy as np
 
     from app.cascade.norms import LEAST_ML, OrganNorm
     from app.cascade.proportions import height_of
+    from app.errors import UsageError
     from app.labels import ORGANS
 
     names = [organ.name for organ in ORGANS]
+    told = {
+        name
+        for person in people
+        for name, found in person.items()
+        if found.volume_ml >= LEAST_ML and not any(found.cut)
+    }
+    if missing := [name for name in names if name not in told]:
+        raise UsageError(
+            f"--anatomies: {', '.join(missing)} of at least {LEAST_ML} ml, and not cut by a face, "
+            f"in none of {len(people)} label maps; add some that show every organ whole"
+        )
     places = np.array([[_place(person.get(name)) for name in names] for person in people])
     usual = np.nanmedian(places - np.nanmean(places, axis=1, keepdims=True), axis=0)
     for _ in range(_ROUNDS):

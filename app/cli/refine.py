@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.cli.folders import prepare_folder
 from app.errors import CascadeError, UsageError
 
 HELP = "refine label maps with predictions (pseudo-labels)"
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _refine(arguments: argparse.Namespace) -> int:
     from app.data.refinement import refine_folder
 
+    prepare_folder(arguments.output)
     num_failed = 0
     outcomes = refine_folder(
         arguments.labels,
@@ -135,7 +137,8 @@ def _label_maps(folder: Path, manifest: Path | None, *, held_out: bool) -> Seque
     """List the label maps of one side of the split; all of them without a manifest."""
     from app.data.splits import split_anatomies
 
-    paths = sorted(folder.glob("*.nii*"))
+    # A Mac leaves files "._X.nii.gz" beside those that it copies.
+    paths = sorted(folder.glob("[!.]*.nii*"))
     if manifest is not None:
         split = split_anatomies(manifest)
         wanted = set(split.held_out if held_out else split.train)

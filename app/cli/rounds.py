@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli import train
+from app.cli.folders import prepare_folder
 from app.cli.preview import read_record
 from app.cli.refine import RULES
 from app.config import DEFAULT_WEIGHTS
@@ -117,7 +118,7 @@ def _check_begun(arguments: argparse.Namespace) -> None:
         begun = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         _check_folders(arguments)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        prepare_folder(arguments.output)
         with atomic_path(path) as partial:
             partial.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
         return

@@ -21,6 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from app.cli.folders import prepare_folder
 from app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
     check_flags(arguments)
     _check_start(arguments)
+    prepare_folder(arguments.output)
     _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)

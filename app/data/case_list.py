@@ -51,7 +51,8 @@ def split_cases(
     Raises
     ------
     UsageError
-        If a fold is asked for that does not exist or nothing is left to train on.
+        If a fold is asked for that does not exist or holds no case, or nothing is left to
+        train on.
     """
     if not 0 <= fold < num_folds:
         raise UsageError(f"fold {fold}: one of 0 to {num_folds - 1} expected")
@@ -63,6 +64,11 @@ def split_cases(
         raise UsageError(
             f"nothing to train on: {len(cases)} cases usable, {len(held_out)} of them held out "
             f"(--folds 1 holds out none), {len(refused)} files refused: {reasons or 'none'}"
+        )
+    if num_folds > 1 and not held_out:
+        raise UsageError(
+            f"fold {fold} of {num_folds}: holds none of the {len(cases)} usable cases; one of 0 to "
+            f"{len(cases) - 1} expected (--folds 1 holds out none)"
         )
     return CaseList(train=tuple(train), held_out=tuple(held_out), refused=tuple(refused))
 

@@ -5,12 +5,14 @@ where all cases fit, else as files.
 """
 
 import hashlib
+import io
 import logging
 import math
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from app.data.augment import (
 from app.data.cases import Case, read_case
 from app.data.workers import start_worker
 from app.imaging.geometry import IndexZYX
-from app.imaging.io import peek
+from app.imaging.io import atomic_path, peek
 from app.imaging.preprocess import network_input
 from app.imaging.resample import resample_nearest, resampled_shape
 
@@ -153,7 +155,39 @@ def _keep(
         logger.info("keeping %d cases in memory, at most %.1f GiB", len(items), needed / 2**30)
         return CacheDataset(items, steps, num_workers=1, progress=False, copy_cache=False)
     logger.info("keeping %d cases in %s", len(items), cache)
-    return PersistentDataset(items, steps, cache_dir=cache, hash_func=_file_name)
+    return _PreparedFiles(items, steps, cache)
+
+
+class _PreparedFiles(PersistentDataset):
+    """Prepared cases as files, each of them whole or not there.
+
+    MONAI writes them into the system's temporary folder first. Where that is on another disk,
+    moving them means copying: a kill, or another process that reads meanwhile, meets a part of
+    a file, which MONAI refuses ever after.
+    """
+
+    def __init__(
+        self, items: Sequence[Mapping[Hashable, Any]], steps: Sequence[Any], folder: Path
+    ) -> None:
+        super().__init__(items, steps, cache_dir=folder)
+        self.folder = folder
+
+    def _cachecheck(self, item_transformed: Mapping[Hashable, Any]) -> Any:
+        """Read what was prepared before, or prepare it."""
+        path = self.folder / f"{_file_name(item_transformed)}.pt"
+        try:
+            return torch.load(path, weights_only=True)
+        except FileNotFoundError:
+            pass
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            logger.warning("%s: damaged (%s), prepared anew", path, error)
+        prepared = self._pre_transform(item_transformed)  # type: ignore[no-untyped-call]
+        # In one piece: at a full disk PyTorch itself raises no OSError.
+        content = io.BytesIO()
+        torch.save(prepared, content)
+        with atomic_path(path) as partial:
+            partial.write_bytes(content.getbuffer())
+        return prepared
 
 
 class EndlessSampler(Sampler[int]):
@@ -245,14 +279,14 @@ def _item(case: Case, phase: PhaseConfig, patch_shape: IndexZYX) -> dict[Hashabl
     return {"case": case, "phase": asdict(phase), "patch": patch_shape, "changed": changed}
 
 
-def _file_name(item: Mapping[Hashable, Any]) -> bytes:
+def _file_name(item: Mapping[Hashable, Any]) -> str:
     """Name the file of a prepared case by what its item says.
 
     MONAI goes by the item's pickle, which differs between equal items: a string that is there
     twice is written once if both are one object, as they no longer are in a list of cases that
     was read from a file.
     """
-    return hashlib.sha256(repr(item).encode()).hexdigest().encode()
+    return hashlib.sha256(repr(item).encode()).hexdigest()
 
 
 def _bytes_of(case: Case, phase: PhaseConfig) -> int:

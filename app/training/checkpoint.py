@@ -1,5 +1,7 @@
 """Training state, so that a killed run goes on, and weights, so that a finished one serves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 
-from app.errors import WeightsError
+from app.errors import OutputError, WeightsError
+from app.imaging.io import atomic_path
 from app.manifest import CHECKPOINT_NAME
 from app.training.config import TrainingConfig
 from app.training.optimizer import MuonAndAdamW
@@ -38,9 +41,8 @@ def save_state(
         "optimizer": optimizer.state_dict(),
         "config": asdict(config),
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    with _whole(path) as partial:
+        torch.save(state, partial)
 
 
 def load_start(path: Path, *, model: nn.Module, average: AveragedModel) -> dict[str, Any]:
@@ -153,11 +155,23 @@ def save_weights(path: Path, model: nn.Module) -> None:
         name: tensor.half().contiguous() if tensor.dtype.is_floating_point else tensor
         for name, tensor in model.state_dict().items()
     }
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    partial.replace(path)
+    with _whole(path) as partial:
+        save_file(tensors, partial)
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
     note_weights(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Offer a name as ``atomic_path`` does; both libraries tell a full disk by no ``OSError``."""
+    with atomic_path(path) as partial:
+        try:
+            yield partial
+        except (RuntimeError, SafetensorError) as error:
+            raise OutputError(
+                f"{path}: cannot be written whole ({error}); is the disk full? The earlier one "
+                "stays, and the same command goes on from it"
+            ) from error
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

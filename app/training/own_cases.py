@@ -69,7 +69,8 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
     Raises
     ------
     UsageError
-        If there is nothing to train on, or the run was begun on other cases.
+        If there is nothing to train on, the run was begun on other cases, or files of those
+        are gone.
     """
     written = output / CASES_NAME
     asked = _asked(data, phase)
@@ -80,7 +81,9 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
                 "weights along with --start-from"
             )
         _check_asked(written, asked)
-        return read_cases(written)
+        begun = read_cases(written)
+        _check_there(written, begun)
+        return begun
     cases, refused = find_cases(
         data.folder,
         pseudo_labels=data.pseudo_labels,
@@ -152,4 +155,15 @@ def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{written}: this run was begun on other cases ({'; '.join(different)}); give the "
             "same flags to go on with it, or choose another --output to begin anew"
+        )
+
+
+def _check_there(written: Path, begun: CaseList) -> None:
+    """Refuse to go on with a run of which files are gone, before any case is prepared."""
+    cases = (*begun.train, *begun.held_out)
+    gone = [path for case in cases for path in case.paths if not path.exists()]
+    if gone:
+        raise UsageError(
+            f"{written}: {len(gone)} files of this run are gone, such as {gone[0]}; put them back "
+            "to go on with it, or choose another --output to begin anew"
         )

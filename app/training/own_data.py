@@ -103,6 +103,7 @@ def train_on_scans(
             mixed_precision=config.mixed_precision,
             board=board,
         )
+        validator.forget_after(trainer.step)
         if resumed and trainer.is_validation_due() and not validator.has_scored(trainer.step):
             # Killed after the state was saved and before it was validated.
             validator(trainer.average.module, trainer.step)

@@ -12,9 +12,9 @@ from app.data.pseudo_labels import fuse_published, refine_plausibly
 from app.errors import InputError
 from app.evaluation.metrics import dice
 from app.imaging.geometry import LabelVolume, SpacingZYX
-from app.imaging.io import read_scan
+from app.imaging.label_maps import read_label_map
 from app.imaging.resample import resample_nearest
-from app.labels import ORGANS
+from app.labels import NUM_CLASSES, ORGANS
 
 UNBROKEN, ALL_FAULTS, SHARED = "unbroken", "all four", "same fault in both"
 KINDS = (UNBROKEN, *FAULTS, ALL_FAULTS, SHARED)
@@ -41,10 +41,9 @@ class Trial:
 
 
 def read_labels(path: Path, spacing_mm: float) -> tuple[LabelVolume, SpacingZYX]:
-    """Read a label map in LPS, on a grid no finer than asked for."""
-    scan, _ = read_scan(path, as_labels=True)
-    labels = scan.array.astype(np.uint8)
-    fine = scan.geometry.spacing_mm
+    """Read a label map in LPS, on a grid no finer than asked for; refuse values of no organ."""
+    label_map = read_label_map(path, stands_for={value: value for value in range(NUM_CLASSES)})
+    labels, fine = label_map.in_lps, label_map.source.geometry.spacing_mm
     z, y, x = (max(step, spacing_mm) for step in fine)
     return resample_nearest(labels, fine, (z, y, x)), (z, y, x)
 

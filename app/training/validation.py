@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from app.config import PhaseConfig
 from app.evaluation.metrics import dice
 from app.imaging.geometry import LabelVolume
+from app.imaging.io import atomic_path
 from app.imaging.preprocess import AIR
 from app.training.board import Board, draw_comparison
 from app.training.checkpoint import save_weights
@@ -87,6 +88,13 @@ class Validator:
         self._write_row(step, mean, means)
         self.board.scalars(step, {"dice/mean": mean} | {f"dice/{k}": v for k, v in means.items()})
 
+    def forget_after(self, step: int) -> None:
+        """Take away the rows of later steps: of a run that is begun anew in the same folder."""
+        rows = self._rows()
+        kept = [row for row in rows if int(row["step"]) <= step]
+        if kept != rows:
+            self._write_rows(kept)
+
     def best(self) -> float:
         """Give the best mean Dice so far, of this run and of those it goes on from."""
         means = [float(row["mean"]) for row in self._rows()]
@@ -125,13 +133,19 @@ class Validator:
             return list(csv.DictReader(file))
 
     def _write_row(self, step: int, mean: float, means: Mapping[str, float]) -> None:
-        path = self.output / VALIDATION_NAME
-        is_new = not path.exists()
-        with path.open("a", newline="") as file:
-            rows = csv.writer(file)
-            if is_new:
-                rows.writerow(["step", "mean", *means])
-            rows.writerow([step, f"{mean:.5f}", *(f"{value:.5f}" for value in means.values())])
+        scores = {"mean": mean, **means}
+        row = {"step": str(step)} | {name: f"{value:.5f}" for name, value in scores.items()}
+        self._write_rows([*self._rows(), row])
+
+    def _write_rows(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Write the table anew: a row or a header cut short would end all later validations."""
+        with (
+            atomic_path(self.output / VALIDATION_NAME) as partial,
+            partial.open("w", newline="") as file,
+        ):
+            table = csv.DictWriter(file, ["step", "mean", *self.phase.class_names[1:]])
+            table.writeheader()
+            table.writerows(rows)
 
 
 def classes_of(organs: LabelVolume, phase: PhaseConfig) -> LabelVolume:

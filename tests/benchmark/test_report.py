@@ -1,9 +1,8 @@
-import contextlib
 import json
-import resource
 from pathlib import Path
 
 import pytest
+from full_disk import room_for
 
 from app.benchmark.growth import Growth, fit_line, growth_table
 from app.benchmark.plots import plot_growth
@@ -108,25 +107,11 @@ def test_every_run_leaves_its_samples(result, tmp_path):
     assert names == {f"median160-{who}-{n}.csv" for who in ("ours", "other") for n in (1, 2)}
 
 
-@contextlib.contextmanager
-def full_disk(num_bytes):
-    """Limit the size of files, which is met as a full disk is."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_full_disk_costs_no_figure_that_was_written_before(result, tmp_path):
     path = tmp_path / "benchmark.json"
     write_json(path, [result], {})
     before = path.read_text()
-    with (
-        full_disk(100),
-        pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"),
-    ):
+    with room_for(100), pytest.raises(OutputError, match=r"benchmark\.json: cannot be written"):
         write_json(path, [result, result], {})
     assert path.read_text() == before
 
@@ -138,8 +123,8 @@ def test_a_full_disk_costs_no_samples_and_no_plot_that_were_written_before(resul
     write_curves(tmp_path, result)
     plot_growth(tmp_path / "growth.png", [growth])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with full_disk(60), pytest.raises(OutputError, match=r"ours-1\.csv: cannot be written"):
+    with room_for(60), pytest.raises(OutputError, match=r"ours-1\.csv: cannot be written"):
         write_curves(tmp_path, result)
-    with full_disk(60), pytest.raises(OutputError, match=r"growth\.png: cannot be written"):
+    with room_for(60), pytest.raises(OutputError, match=r"growth\.png: cannot be written"):
         plot_growth(tmp_path / "growth.png", [growth])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -50,3 +50,33 @@ def test_values_of_no_organ_are_refused_by_the_file(tmp_path, capsys, value):
     assert main(["norms", "--anatomies", str(tmp_path), "--output", str(tmp_path / "n.json")]) == 2
     assert "odd.nii.gz: " in capsys.readouterr().err
     assert not (tmp_path / "n.json").exists()
+
+
+@pytest.mark.parametrize("missing", ["absent", "small", "cut"])
+def test_an_organ_that_is_whole_in_nobody_is_named(tmp_path, capsys, missing):
+    labels = body(8)
+    if missing == "cut":
+        labels = labels[:, :, 14:]  # through the middle of the first eight
+    else:
+        labels[labels == 13] = 0
+    if missing == "small":
+        labels[0, 0, :18] = 13  # 0.49 ml
+    write_map(tmp_path / "X.nii.gz", labels, spacing=STEP_MM)
+    assert main(["norms", "--anatomies", str(tmp_path), "--output", str(tmp_path / "n.json")]) == 2
+    told = ", ".join(NAMES[:8]) if missing == "cut" else "left_kidney"
+    assert f"--anatomies: {told} of at least 0.5 ml" in capsys.readouterr().err
+    assert not (tmp_path / "n.json").exists()
+
+
+def test_what_a_mac_leaves_beside_label_maps_is_passed_over(tmp_path, capsys):
+    write_map(tmp_path / "X.nii.gz", body(8), spacing=STEP_MM)
+    (tmp_path / "._X.nii.gz").write_bytes(b"Mac OS X")
+    assert main(["norms", "--anatomies", str(tmp_path), "--output", str(tmp_path / "n.json")]) == 0
+    assert "1 people measured" in capsys.readouterr().out
+
+
+def test_norms_that_cannot_be_written_are_told(tmp_path, capsys):
+    write_map(tmp_path / "X.nii.gz", body(8), spacing=STEP_MM)
+    written = tmp_path / "nowhere" / "n.json"
+    assert main(["norms", "--anatomies", str(tmp_path), "--output", str(written)]) == 2
+    assert f"{written}: cannot be written" in capsys.readouterr().err

@@ -169,6 +169,15 @@ def test_every_case_is_held_out_in_one_fold(tmp_path):
     assert (len(whole.train), len(whole.held_out)) == (5, 0)
 
 
+def test_a_fold_that_holds_no_case_is_wrong_use(tmp_path):
+    for name in "abc":
+        write_case(tmp_path, name)
+    cases, refused = find_cases(tmp_path)
+
+    with pytest.raises(UsageError, match=r"fold 3 of 5: holds none of the 3 .* one of 0 to 2"):
+        split_cases(cases, refused, fold=3, num_folds=5)
+
+
 def test_the_split_is_read_back_as_it_was_written(tmp_path):
     for name in "abc":
         write_case(tmp_path, name)

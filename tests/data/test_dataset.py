@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from full_disk import room_for
 from own_data import write_case
 
 from app.config import LOCATE, SEGMENT
@@ -18,6 +19,7 @@ from app.data.dataset import (
     held_out_dataset,
     training_dataset,
 )
+from app.errors import OutputError
 from app.imaging.geometry import Geometry
 from app.imaging.preprocess import network_input
 from app.imaging.resample import resample_nearest
@@ -162,3 +164,31 @@ def test_the_same_seed_gives_the_same_batches(tmp_path, cases):
     assert type(images) is torch.Tensor
     assert torch.equal(images, draw(1)[0])
     assert not torch.equal(images, draw(2)[0])
+
+
+@pytest.mark.parametrize("size", [0, 1000, -100])
+def test_a_file_of_a_prepared_case_that_is_cut_short_is_made_anew(
+    tmp_path, cases, monkeypatch, size
+):
+    monkeypatch.setattr(room, "_free_bytes", lambda: 0)
+    examples = held_out_dataset(cases, PHASE, cache=tmp_path / "prepared")
+    whole = examples[0]["image"]
+    (file,) = (tmp_path / "prepared").iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:size])
+
+    assert torch.equal(examples[0]["image"], whole)
+    assert len(file.read_bytes()) == len(content)
+
+
+def test_prepared_cases_are_written_beside_each_other_alone(tmp_path, cases, monkeypatch):
+    monkeypatch.setattr(room, "_free_bytes", lambda: 0)
+    # A kill while a file is moved to another disk would leave a part of it.
+    monkeypatch.setattr("shutil.move", None)
+    examples = held_out_dataset(cases, PHASE, cache=tmp_path / "prepared")
+
+    assert examples[0]["image"].shape[0] == 1
+    assert [path.suffix for path in (tmp_path / "prepared").iterdir()] == [".pt"]
+    with room_for(1000), pytest.raises(OutputError, match="prepared.*cannot be written"):
+        examples[1]
+    assert len(list((tmp_path / "prepared").iterdir())) == 1

@@ -220,3 +220,29 @@ def test_the_trial_names_an_empty_label_map_and_goes_on(tmp_path, capsys, with_o
     assert "empty.nii.gz: holds no organ to break" in told.err
     assert ("over 1 label maps" in told.out) is with_others
     assert ("| unbroken | 1.0000 (1.000) |" in told.out) is with_others
+
+
+@pytest.mark.parametrize("value", [14, 200, 256])
+def test_the_trial_names_values_of_no_organ_and_passes_over_what_a_mac_leaves(
+    tmp_path, capsys, value
+):
+    labels = np.zeros((30, 36, 48), np.uint16)
+    labels[8:24, 6:26, 4:20] = value
+    write_image(tmp_path / "odd.nii.gz", labels)
+    (tmp_path / "._odd.nii.gz").write_bytes(b"Mac OS X")
+
+    assert main(["refine", "--measure", str(tmp_path)]) == 1
+
+    told = capsys.readouterr().err
+    assert "odd.nii.gz: " in told
+    assert "._odd" not in told
+
+
+def test_an_output_that_is_no_folder_is_told(tmp_path, capsys):
+    write_pair(tmp_path)
+    (tmp_path / "out").touch()
+    words = ["refine", "--labels", str(tmp_path / "labels"), "--output", str(tmp_path / "out")]
+
+    assert main([*words, "--predictions", str(tmp_path / "predictions")]) == 2
+
+    assert f"--output {tmp_path / 'out'}: cannot be written to" in capsys.readouterr().err

@@ -1,7 +1,5 @@
-import contextlib
 import gc
 import gzip
-import resource
 import shutil
 import struct
 
@@ -9,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from full_disk import room_for
 
 from app.errors import OutputError, UnreadableScanError, UnsupportedScanError
 from app.imaging import io
@@ -268,17 +267,6 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-@contextlib.contextmanager
-def room_for(num_bytes):
-    """Limit the size of files, which is met as a full disk is."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("missing", [3, 200])

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from full_disk import room_for
 from torch import nn
 
-from app.errors import TrainingError, WeightsError
+from app.errors import OutputError, TrainingError, WeightsError
 from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_weights, save_weights
 from app.training.config import TrainingConfig
@@ -102,6 +103,22 @@ def test_steps_that_are_taken_again_stand_in_the_curve_once(tmp_path, saved_at, 
     after = (tmp_path / CURVE_NAME).read_bytes().splitlines(keepends=True)
     assert [int(row.split(b",")[0]) for row in after] == [1, 2, 3, 4, 5, 6]
     assert after[:kept] == before[:kept]
+
+
+@pytest.mark.parametrize("name", [STATE_NAME, CHECKPOINT_NAME])
+def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path, name):
+    trainer = Trainer(network(), CONFIG, tmp_path, objective=Objective())
+    trainer.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = {
+        STATE_NAME: trainer.save,
+        CHECKPOINT_NAME: lambda: save_weights(tmp_path / name, trainer.average.module),
+    }
+
+    with room_for(100), pytest.raises(OutputError, match=f"{name}: cannot be written whole"):
+        write[name]()
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 class Weighted(Objective):

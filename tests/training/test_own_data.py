@@ -299,6 +299,32 @@ def test_a_run_does_not_go_on_with_other_cases(tmp_path):
     assert "--folds" not in str(caught.value)
 
 
+def test_a_run_of_which_files_are_gone_does_not_go_on(tmp_path):
+    for name in "ab":
+        write_case(tmp_path / "data", name)
+    output = tmp_path / "run"
+    data = OwnData(folder=tmp_path / "data", num_folds=2)
+    settle_cases(data, SEGMENT, output)
+    (output / STATE_NAME).touch()
+    gone = tmp_path / "data" / "labelsTr" / "b.nii.gz"
+    gone.unlink()
+
+    with pytest.raises(UsageError, match=f"1 files of this run are gone, such as {gone}; put"):
+        settle_cases(data, SEGMENT, output)
+
+
+@pytest.mark.parametrize("below", [".", "run"])
+def test_an_output_that_cannot_be_written_to_is_told_before_scans_are_read(
+    tmp_path, tiny, capsys, below
+):
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / below
+
+    assert main(arguments("segment", tmp_path / "data", output, tiny)) == 2
+
+    assert f"--output {output}: cannot be written to" in capsys.readouterr().err
+
+
 def test_a_run_on_a_bank_does_not_go_on_with_scans_alone(tmp_path):
     write_case(tmp_path, "a")
     output = tmp_path / "run"

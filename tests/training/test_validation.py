@@ -5,10 +5,13 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from full_disk import room_for
 from torch import nn
 
 from app.config import LOCATE, SEGMENT
+from app.errors import OutputError
 from app.training.board import Board, draw_comparison
+from app.training.checkpoint import load_weights
 from app.training.validation import (
     BEST_NAME,
     VALIDATION_NAME,
@@ -65,6 +68,49 @@ def test_the_best_weights_are_kept_whatever_follows(tmp_path):
     # A run that goes on knows what was best before.
     assert make(tmp_path, []).best() == 1.0
     assert any((tmp_path / "events").iterdir())
+
+
+def steps_in(folder):
+    with (folder / VALIDATION_NAME).open() as file:
+        return [row["step"] for row in csv.DictReader(file)]
+
+
+def test_a_table_that_a_full_disk_left_empty_gets_its_header(tmp_path):
+    (tmp_path / VALIDATION_NAME).touch()
+    validate = make(tmp_path, [example()])
+
+    validate(Bright(1.5), 10)
+    validate(Bright(-5.0), 20)
+
+    assert steps_in(tmp_path) == ["10", "20"]
+    assert validate.best() == 1.0
+
+
+def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path):
+    validate = make(tmp_path, [example()])
+    validate(Bright(1.5), 10)
+    before = (tmp_path / VALIDATION_NAME).read_bytes()
+    with room_for(len(before)), pytest.raises(OutputError, match="validation.csv: cannot be"):
+        validate._write_row(20, 0.5, {"organs": 0.5})
+
+    assert (tmp_path / VALIDATION_NAME).read_bytes() == before
+
+
+def test_a_run_begun_anew_does_not_compete_with_the_one_before(tmp_path):
+    before = make(tmp_path, [example()])
+    before(Bright(1.5), 10)
+    before(Bright(-5.0), 20)
+
+    anew = make(tmp_path, [example()])
+    anew.forget_after(10)
+    assert steps_in(tmp_path) == ["10"]
+    anew.forget_after(0)
+    anew(Bright(-5.0), 5)
+
+    assert steps_in(tmp_path) == ["5"]
+    kept = Bright(0.0)
+    load_weights(tmp_path / BEST_NAME, kept)
+    assert kept.threshold.item() == -5.0
 
 
 @pytest.mark.parametrize("mixed_precision", [True, False])
