@@ -179,7 +179,7 @@ class _PreparedFiles(PersistentDataset):
             return torch.load(path, weights_only=True)
         except FileNotFoundError:
             pass
-        except (RuntimeError, EOFError, UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             logger.warning("%s: damaged (%s), prepared anew", path, error)
         prepared = self._pre_transform(item_transformed)  # type: ignore[no-untyped-call]
         # In one piece: at a full disk PyTorch itself raises no OSError.
