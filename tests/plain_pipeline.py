@@ -25,7 +25,7 @@ from app.cascade.locate import (
 )
 from app.cascade.patches import UNSEEN_MARGIN, PatchScores
 from app.cascade.regrow import find_cuts, grow
-from app.cascade.segment import RULED_OUT, ClassScores, reach_out, region_of
+from app.cascade.segment import RULED_OUT, ClassScores, reach_down, reach_out, region_of
 from app.cascade.tighten import tighten
 from app.export.to_ir import open_checkpoint
 from app.imaging.components import find_specks, main_region
@@ -157,14 +157,18 @@ def _segment(hu, geometry, abdomen, checkpoint):
     """Look where phase one saw organs, then beyond where that cuts one."""
     config = checkpoint.config
     sums = _sums(hu, geometry, config, len(config.class_names))
-    region = region_of(abdomen, config)
-    abdomen = reach_out(abdomen, region, config)
+    found, region = abdomen, region_of(abdomen, config)
+    abdomen = reach_out(found, region, config)
+    if lower := reach_down(found, abdomen, region, config):
+        abdomen, region = lower
     scores = _look(sums, abdomen, region, checkpoint)
     if cuts := find_cuts(scores):
-        larger = grow(abdomen, scores, cuts)
-        region = region_of(larger, config, seen=region)
-        abdomen, scores = tighten(abdomen, larger, _look(sums, larger, region, checkpoint))
-        region = scores.region
+        abdomen = grow(abdomen, scores, cuts)
+        region = region_of(abdomen, config, seen=region)
+        scores = _look(sums, abdomen, region, checkpoint)
+    if abdomen.box != found.box:
+        abdomen, scores = tighten(found, abdomen, scores)
+    region = scores.region
     beyond = np.ones(region.window.shape, bool)
     beyond[region.inside.slices] = False
     scores.steps[1:, beyond] = scores.steps[0, beyond] - RULED_OUT

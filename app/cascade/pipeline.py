@@ -22,6 +22,7 @@ from app.cascade.segment import (
     blank_scores,
     enlarge,
     mean_confidence,
+    reach_down,
     reach_out,
     region_of,
     rule_out_surroundings,
@@ -251,13 +252,16 @@ def _segment_abdomen(
     organs: Collection[int] | None,
 ) -> ClassScores:
     """Score the located region, then what lies beyond if its end cuts an organ."""
-    phase = cascade.segment
-    region = region_of(abdomen, phase.config)
+    phase, found = cascade.segment, abdomen
+    region = region_of(found, phase.config)
     report.note_plan(cascade.plan(source.header, region.extent_mm))  # refuses what would not fit
-    abdomen = reach_out(abdomen, region, phase.config)
+    abdomen = reach_out(found, region, phase.config)
+    lower = reach_down(found, abdomen, region, phase.config)
+    if lower is not None and _fits(lower[1], source, cascade, report):
+        abdomen, region = lower
     scores = blank_scores(region)
     segment(scan, abdomen, phase, scores)
-    cuts = find_cuts(scores)
+    cuts, looked = find_cuts(scores), None
     if cascade.second_look:
         organs_cut = [cut for cut in cuts if not cut.is_tube]
         looked = _look_beyond(cuts, scan, source, abdomen, scores, cascade, report)
@@ -266,7 +270,10 @@ def _segment_abdomen(
             looked = _look_beyond(organs_cut, scan, source, abdomen, scores, cascade, report)
         if looked is not None:
             abdomen, scores = looked
-            cuts = find_cuts(scores)
+    if abdomen.box != found.box:
+        abdomen, scores = tighten(found, abdomen, scores)
+    if looked is not None:
+        cuts = find_cuts(scores)
     rule_out_surroundings(scores)
     report.box = abdomen.box
     report.num_patches = scores.patches.num_run
@@ -300,7 +307,7 @@ def _look_beyond(
     return_freed_memory()  # what the first look left
     scores = enlarge(scores, region)
     segment(scan, larger, phase, scores)
-    return tighten(abdomen, larger, scores)
+    return larger, scores
 
 
 def _check(

@@ -17,7 +17,7 @@ from app.cascade.patches import (
 from app.cascade.placement import place_patches
 from app.config import PhaseConfig
 from app.imaging.components import spread
-from app.imaging.crop import box_on_grid, widen
+from app.imaging.crop import bounding_box, box_on_grid, widen
 from app.imaging.geometry import (
     BoolVolume,
     Box,
@@ -36,6 +36,13 @@ logger = logging.getLogger(__name__)
 REACHES_MM = (16.0, 12.0, 8.0)
 """How far beyond what phase one saw phase two may look for organs; see ``regrow`` for what is
 done where an organ goes on farther."""
+
+LOWER_REACHES_MM = (48.0, 24.0)
+"""How far below the lowest organs phase two may look besides, where that takes no patch more. The
+great vessels go on there, and phase one often loses them before they divide."""
+
+LOWEST_PART_MM = 24.0
+"""What lies so low counts as the lowest of what phase one saw."""
 
 RULED_OUT = 10.0
 """How far, in logits, organ scores lie below the background's where phase one located nothing."""
@@ -183,6 +190,62 @@ def reach_out(abdomen: Abdomen, region: Region, config: PhaseConfig) -> Abdomen:
     ]
     # The first, that is farthest, wins a tie.
     return min(choices, key=lambda choice: _num_patches(_wanted(choice, region), config))
+
+
+def reach_down(
+    found: Abdomen, reached: Abdomen, region: Region, config: PhaseConfig
+) -> tuple[Abdomen, Region] | None:
+    """Look on below the lowest organs, too, if that takes no patch more.
+
+    Parameters
+    ----------
+    found : Abdomen
+        What phase one found.
+    reached : Abdomen
+        The same with room around it, from :func:`reach_out`.
+    region : Region
+        Of either.
+    config : PhaseConfig
+        Phase two's patches.
+
+    Returns
+    -------
+    Abdomen, Region
+        What was reached, box and foreground of which go on by the farthest of
+        :data:`LOWER_REACHES_MM` that the patches allow, and its region; None if they
+        allow none or the scan ends there.
+    """
+    num_before = _num_patches(_wanted(reached, region), config)
+    for reach_mm in LOWER_REACHES_MM:
+        room = _room_below(found, reach_mm)
+        if room is None:
+            return None
+        box = found.box.union(
+            box_on_grid(
+                bounding_box(room, found.spacing_mm),
+                room.shape,
+                found.spacing_mm,
+                found.geometry.shape,
+                found.geometry.spacing_mm,
+            )
+        )
+        lower = replace(reached, box=box, foreground=reached.foreground | room)
+        larger = region_of(lower, config)
+        if _num_patches(_wanted(lower, larger), config) <= num_before:
+            return lower, larger
+    return None
+
+
+def _room_below(found: Abdomen, reach_mm: float) -> BoolVolume | None:
+    """Mark the columns below the lowest organs; None at the end of the scan."""
+    step_mm = found.spacing_mm[0]
+    lowest = int(np.flatnonzero(found.foreground.any(axis=(1, 2)))[0])
+    if lowest == 0:
+        return None
+    columns = found.foreground[lowest : lowest + round(LOWEST_PART_MM / step_mm)].any(axis=0)
+    room = np.zeros_like(found.foreground)
+    room[max(0, lowest - round(reach_mm / step_mm)) : lowest] = columns
+    return room
 
 
 def _num_patches(wanted: BoolVolume, config: PhaseConfig) -> int:

@@ -1,4 +1,4 @@
-"""After a second look: the box holds the organs that it found, not all it looked at."""
+"""After the last look: the box holds the organs that were found, not all that was looked at."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from app.imaging.geometry import BoolVolume, Box
 
 
 def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdomen, ClassScores]:
-    """Give back the room of a second look in which no organ was found.
+    """Give back the room beyond phase one's box in which no organ was found.
 
-    How far an organ goes on beyond a cut is known only after looking; most end soon.
+    How far an organ goes on there is known only after looking; most end soon.
 
     Parameters
     ----------

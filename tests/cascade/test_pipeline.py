@@ -262,6 +262,30 @@ def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_p
     assert report.box.stop[0] < thorough.box.stop[0]
 
 
+class BlindBelow(Blinkered):
+    """A locator that sees nothing of the lowest 40 mm."""
+
+    def run(self, patch):
+        scores = np.abs(patch[None]) - 1
+        scores[:, :11] = -1  # the patch is 128 mm high, the scan 120 mm
+        return scores
+
+
+def test_what_lies_below_is_found_without_a_second_look(tmp_path, cascade):
+    hu = np.full((24, 62, 54), TISSUE_HU, np.int16)
+    hu[4:14, 15:45, 10:40] = BRIGHT_HU  # 20 ... 70 mm; phase one's box begins at 30 mm
+    hu[0] = FAT_HU
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    blind = dataclasses.replace(
+        hurried(cascade), locate=dataclasses.replace(cascade.locate, network=BlindBelow())
+    )
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", blind)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    assert report.box.start[0] in (1, 2)  # 10 mm below the organ
+    assert "cut_by_box" not in [flag.code for flag in report.flags]
+
+
 def test_an_organ_cut_at_several_faces_is_told_of_once(tmp_path, cut_organ, monkeypatch):
     _, blinkered = cut_organ
     monkeypatch.setattr("app.cascade.pipeline.find_cuts", lambda scores: 3 * find_cuts(scores))

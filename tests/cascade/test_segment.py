@@ -14,6 +14,7 @@ from app.cascade.segment import (
     best_class,
     blank_scores,
     enlarge,
+    reach_down,
     reach_out,
     region_of,
     rule_out_surroundings,
@@ -106,6 +107,41 @@ def test_phase_two_looks_farther_around_where_that_costs_no_patch(size_mm, reach
     assert (4 * found.min(axis=0) == np.array((48, 28, 32)) - reach_mm).all()
     assert (4 * (found.max(axis=0) + 1) == np.array((48, 28, 32)) + size_mm + reach_mm).all()
     assert np.array_equal(abdomen.foreground, organs)
+
+
+@pytest.mark.parametrize(
+    ("lowest_mm", "height_mm", "room_mm"),
+    [
+        # A patch is 64 mm high.
+        (80, 16, 48),
+        (80, 40, 24),
+        (80, 64, 0),
+        (20, 16, 20),  # the scan ends there
+        (0, 16, 0),
+    ],
+)
+def test_phase_two_looks_on_below_where_that_costs_no_patch(lowest_mm, height_mm, room_mm):
+    lowest, stop = lowest_mm // 4, (lowest_mm + height_mm) // 4
+    organs = np.zeros((40, 30, 38), bool)
+    organs[lowest:stop, 10:14, 20:24] = True
+    organs[lowest + 6 :, 20:24, 20:24] = True  # nothing goes on below what begins 24 mm higher
+    found = abdomen_in(Box(start=(lowest, 10, 20), stop=(stop, 50, 40)), organs)
+    region = region_of(found, CONFIG)
+    reached = reach_out(found, region, CONFIG)
+
+    lower = reach_down(found, reached, region, CONFIG)
+
+    if room_mm == 0:
+        assert lower is None
+        return
+    abdomen, larger = lower
+    start = lowest - room_mm // 4
+    assert abdomen.box == Box(start=(start, 10, 20), stop=(stop, 50, 40))
+    assert larger == region_of(abdomen, CONFIG)
+    gained = abdomen.foreground & ~reached.foreground
+    room = np.zeros_like(organs)
+    room[start:lowest, 10:14, 20:24] = True
+    assert np.array_equal(gained, room & ~reached.foreground)
 
 
 def test_nothing_looked_at_is_background():

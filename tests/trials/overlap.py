@@ -21,7 +21,7 @@ from app.cascade.bundle import Cascade, open_cascade
 from app.cascade.locate import locate
 from app.cascade.pipeline import segment_scan
 from app.cascade.placement import place_patches
-from app.cascade.segment import _wanted, reach_out, region_of
+from app.cascade.segment import _wanted, reach_down, reach_out, region_of
 from app.imaging.io import read_scan
 
 
@@ -66,7 +66,9 @@ def _count(path: Path, cascade: Cascade, overlap: float) -> int:
     if found is None:
         return 0
     region = region_of(found, config)
-    wanted = _wanted(reach_out(found, region, config), region)
+    reached = reach_out(found, region, config)
+    lower = reach_down(found, reached, region, config)
+    wanted = _wanted(*(lower or (reached, region)))
     return len(place_patches(wanted, config.patch_shape, overlap))
 
 
