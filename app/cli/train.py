@@ -144,7 +144,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Train to the end of the stage."""
     check_flags(arguments)
     _check_start(arguments)
-    prepare_folder(arguments.output)
     _let_training_speak()
     if arguments.bank is not None:
         _train_on_bank(arguments)
@@ -211,6 +210,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     phase, config = settings(arguments, RECIPES[arguments.phase])
     replace(phase, patch_shape=config.patch_shape)  # refuses one that the network cannot take
+    prepare_folder(arguments.output)
     data = None
     if arguments.real is not None:
         data = OwnData(
@@ -245,6 +245,7 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         phase = replace(phase, patch_shape=arguments.patch)
     # Patches are as large in use as they were in training: instance norms depend on the size.
     config = replace(config, patch_shape=phase.patch_shape)
+    prepare_folder(arguments.output)
     data = OwnData(
         folder=arguments.data,
         pseudo_labels=arguments.pseudo_labels,
