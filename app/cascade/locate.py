@@ -1,7 +1,7 @@
 """Phase one: find the abdomen on a coarse copy of the whole scan."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,17 @@ class Abdomen:
     def volume_mm3(self) -> float:
         """Volume of the foreground, in mm³."""
         return float(np.count_nonzero(self.foreground) * np.prod(self.spacing_mm))
+
+    def including(self, room: BoolVolume) -> "Abdomen":
+        """Take in more room to look in, (Z', Y', X') on the coarse grid; at least a voxel."""
+        box = box_on_grid(
+            bounding_box(room, self.spacing_mm),
+            room.shape,
+            self.spacing_mm,
+            self.geometry.shape,
+            self.geometry.spacing_mm,
+        )
+        return replace(self, box=self.box.union(box), foreground=self.foreground | room)
 
 
 def locate(scan: Volume, phase: Phase) -> Abdomen | None:

@@ -9,7 +9,6 @@ from scipy import ndimage
 from app.cascade.locate import Abdomen, coarse_places
 from app.cascade.segment import ClassScores
 from app.imaging.components import PIECE_RULES, find_specks, spread
-from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, LabelVolume, SpacingZYX
 from app.labels import CLASS_NAMES, ORGANS, TUBES
 
@@ -123,14 +122,7 @@ def grow(abdomen: Abdomen, scores: ClassScores, cuts: list[Cut]) -> Abdomen:
         at_cut = np.zeros_like(gained)
         at_cut[tuple(to[at] for to, at in zip(places, cut.where, strict=True))] = True
         gained |= _spread(at_cut, abdomen.spacing_mm, cut)
-    room = box_on_grid(
-        bounding_box(gained, abdomen.spacing_mm),
-        gained.shape,
-        abdomen.spacing_mm,
-        abdomen.geometry.shape,
-        abdomen.geometry.spacing_mm,
-    )
-    return replace(abdomen, box=abdomen.box.union(room), foreground=abdomen.foreground | gained)
+    return abdomen.including(gained)
 
 
 def _ends(seen: BoolVolume, axis: int, *, at_stop: bool, is_scan_end: bool) -> BoolVolume:

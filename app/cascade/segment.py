@@ -17,7 +17,7 @@ from app.cascade.patches import (
 from app.cascade.placement import place_patches
 from app.config import PhaseConfig
 from app.imaging.components import spread
-from app.imaging.crop import bounding_box, box_on_grid, widen
+from app.imaging.crop import box_on_grid, widen
 from app.imaging.geometry import (
     BoolVolume,
     Box,
@@ -215,33 +215,21 @@ def reach_down(
         :data:`LOWER_REACHES_MM` that the patches allow, and its region; None if they
         allow none or the scan ends there.
     """
+    lowest = int(np.flatnonzero(found.foreground.any(axis=(1, 2)))[0])
+    if lowest == 0:
+        return None
     num_before = _num_patches(_wanted(reached, region), config)
     for reach_mm in LOWER_REACHES_MM:
-        room = _room_below(found, reach_mm)
-        if room is None:
-            return None
-        box = found.box.union(
-            box_on_grid(
-                bounding_box(room, found.spacing_mm),
-                room.shape,
-                found.spacing_mm,
-                found.geometry.shape,
-                found.geometry.spacing_mm,
-            )
-        )
-        lower = replace(reached, box=box, foreground=reached.foreground | room)
+        lower = reached.including(_room_below(found, lowest, reach_mm))
         larger = region_of(lower, config)
         if _num_patches(_wanted(lower, larger), config) <= num_before:
             return lower, larger
     return None
 
 
-def _room_below(found: Abdomen, reach_mm: float) -> BoolVolume | None:
-    """Mark the columns below the lowest organs; None at the end of the scan."""
+def _room_below(found: Abdomen, lowest: int, reach_mm: float) -> BoolVolume:
+    """Mark the columns below what lies in the lowest slices of the foreground."""
     step_mm = found.spacing_mm[0]
-    lowest = int(np.flatnonzero(found.foreground.any(axis=(1, 2)))[0])
-    if lowest == 0:
-        return None
     columns = found.foreground[lowest : lowest + round(LOWEST_PART_MM / step_mm)].any(axis=0)
     room = np.zeros_like(found.foreground)
     room[max(0, lowest - round(reach_mm / step_mm)) : lowest] = columns
