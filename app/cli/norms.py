@@ -46,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     from app.imaging.io import atomic_path
     from app.imaging.label_maps import read_label_map
     from app.imaging.organ_placement import measure_placement, thin
-    from app.labels import NUM_CLASSES
 
     # A Mac leaves files "._X.nii.gz" beside those that it copies.
     files = sorted(arguments.anatomies.glob("[!.]*.nii*"))
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
     people = []
     for file in files:
-        label_map = read_label_map(file, stands_for={value: value for value in range(NUM_CLASSES)})
+        label_map = read_label_map(file, organs_only=True)
         people.append(
             measure_placement(*thin(label_map.in_lps, label_map.source.geometry.spacing_mm))
         )

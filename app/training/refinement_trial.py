@@ -14,7 +14,7 @@ from app.evaluation.metrics import dice
 from app.imaging.geometry import LabelVolume, SpacingZYX
 from app.imaging.label_maps import read_label_map
 from app.imaging.resample import resample_nearest
-from app.labels import NUM_CLASSES, ORGANS
+from app.labels import ORGANS
 
 UNBROKEN, ALL_FAULTS, SHARED = "unbroken", "all four", "same fault in both"
 KINDS = (UNBROKEN, *FAULTS, ALL_FAULTS, SHARED)
@@ -42,7 +42,7 @@ class Trial:
 
 def read_labels(path: Path, spacing_mm: float) -> tuple[LabelVolume, SpacingZYX]:
     """Read a label map in LPS, on a grid no finer than asked for; refuse values of no organ."""
-    label_map = read_label_map(path, stands_for={value: value for value in range(NUM_CLASSES)})
+    label_map = read_label_map(path, organs_only=True)
     labels, fine = label_map.in_lps, label_map.source.geometry.spacing_mm
     z, y, x = (max(step, spacing_mm) for step in fine)
     return resample_nearest(labels, fine, (z, y, x)), (z, y, x)
