@@ -28,7 +28,7 @@ from app.cascade.segment import (
     rule_out_surroundings,
     segment,
 )
-from app.cascade.tighten import tighten
+from app.cascade.tighten import close_in, tighten
 from app.errors import MemoryLimitError, ScoresError
 from app.imaging import organ_placement
 from app.imaging.geometry import LabelVolume
@@ -208,6 +208,8 @@ def label_scan(
         with report.step("restore"):  # slab by slab, on the scan's own grid
             doubtful_mm3 = take_back_specks(scores)
             labeled_mm3 = np.count_nonzero(scores.labels) * scores.region.voxel_mm3
+            scores = close_in(scores, source.geometry)
+            report.box = scores.region.box
             label_map = restore(scores, source)
         labeled = label_map[scores.region.box.slices]  # all else is background
         with report.step("check"):  # does the result look like an abdomen?

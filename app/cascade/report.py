@@ -26,7 +26,8 @@ class CaseReport:
     planned_mib, peak_mib : float
         Memory planned for, and the process's highest use, in MiB.
     box : Box or None
-        Located region, in voxels of the scan in canonical orientation.
+        Around the organs, in voxels of the scan in canonical orientation: what phase one located
+        and, once phase two has looked, what of that holds organs.
     located_mm3 : float
         What phase one took for organs, in mm³.
     num_patches : int

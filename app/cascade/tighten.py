@@ -1,4 +1,4 @@
-"""After the last look: the box holds the organs that were found, not all that was looked at."""
+"""After looking: the box holds the organs that were found, not all that was looked at."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from app.cascade.locate import MARGIN_MM, Abdomen
 from app.cascade.segment import ClassScores
 from app.imaging.components import find_specks
 from app.imaging.crop import bounding_box, box_on_grid
-from app.imaging.geometry import BoolVolume, Box
+from app.imaging.geometry import BoolVolume, Box, Geometry
 
 
 def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdomen, ClassScores]:
@@ -54,6 +54,40 @@ def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdome
     )
     tightened = replace(region, located=located, box=covered)
     return replace(grown, box=box), replace(scores, region=tightened)
+
+
+def close_in(scores: ClassScores, geometry: Geometry) -> ClassScores:
+    """Give back the room in which there is no organ in the end, phase one's box included.
+
+    Phase one sees coarsely, and takes bowel for organs now and then; where phase two looked
+    at what it took and found none, nothing is left to be labeled.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        With labels that stand: pieces that are not believed were taken back.
+    geometry : Geometry
+        The scan's grid.
+
+    Returns
+    -------
+    ClassScores
+        The same with a box that ends :data:`~app.cascade.locate.MARGIN_MM` beyond the organs, or
+        where it did; as it was if there are none.
+    """
+    region = scores.region
+    organs = scores.labels[region.inside.slices] > 0
+    if not organs.any():
+        return scores
+    near = bounding_box(organs, region.spacing_mm, max(MARGIN_MM))
+    located = Box.between(
+        np.add(near.start, region.located.start).tolist(),
+        np.add(near.stop, region.located.start).tolist(),
+    )
+    box = box_on_grid(
+        located, region.grid_shape, region.spacing_mm, geometry.shape, geometry.spacing_mm
+    )
+    return replace(scores, region=replace(region, located=located, box=box))
 
 
 def _organs_in(scores: ClassScores) -> BoolVolume:

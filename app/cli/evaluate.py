@@ -16,7 +16,7 @@ Where the two differ is printed under either. A label map whose numbers are not 
 none (NaN), is refused under either: rounded, they would be labels that nobody has drawn.
 
 Beside label maps that `predict` wrote lies its record, run.json: then boxes.csv tells for each
-case how much of the organs phase one's box holds, and how large it is against the smallest one;
+case how much of the organs the located box holds, and how large it is against the smallest one;
 summary.json tells the worst of them.
 
 Exit code: 0 all compared, 1 a prediction is missing or a file could not be used, 2 wrong use.
@@ -135,7 +135,7 @@ def _check_page(path: Path) -> None:
 
 
 def _boxes_line(boxes: "list[BoxScore]") -> str:
-    """Sum up how well phase one did."""
+    """Sum up how well boxes hold the organs."""
     from app.evaluation.boxes import summarize_boxes
 
     summary = summarize_boxes(boxes)

@@ -1,4 +1,4 @@
-"""How well phase one's boxes hold the organs."""
+"""How well located boxes hold the organs."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ class BoxScore:
         Volume of the box over that of the smallest box around the organs; None where
         there is no box or are no organs.
     found : bool
-        Whether phase one gave a box.
+        Whether there is a box.
     has_organs : bool
         Whether the reference labels any organ.
     """
@@ -135,7 +135,7 @@ def score_box(case: str, box: Box | None, organs: LabelVolume) -> BoxScore:
     case : str
         Name of the case.
     box : Box or None
-        What phase one located.
+        What was located.
     organs : (Z, Y, X) array of uint8
         The reference in canonical orientation; any value above 0 is an organ.
 

@@ -96,7 +96,7 @@ class Evaluation:
     worst : WorstResults
         Pictures of the worst results.
     boxes : list of BoxScore
-        How well phase one's boxes hold the organs, where boxes were given.
+        How well located boxes hold the organs, where boxes were given.
     """
 
     worst: WorstResults

@@ -250,6 +250,39 @@ def test_the_larger_box_ends_where_the_second_look_found_the_organ_to_end(tmp_pa
     assert report.box.stop[0] in (18, 19)
 
 
+class Generous:
+    """A locator that takes all it is shown for organs."""
+
+    patch_shape = (32, 64, 32)
+    num_channels = 1
+
+    def run(self, patch):
+        return np.ones_like(patch[None])
+
+    def release(self):
+        pass
+
+
+def test_the_box_ends_around_the_organs_where_phase_one_took_more_for_them(tmp_path, cascade):
+    hu = np.full((40, 62, 54), TISSUE_HU, np.int16)
+    hu[12:28, 15:40, 20:] = BRIGHT_HU  # to the scan's left end
+    hu[0] = FAT_HU
+    write_scan(tmp_path / "scan.nii", hu, (5.0, 3.0, 4.0))
+    phase_one = dataclasses.replace(cascade.locate, network=Generous())
+    generous = dataclasses.replace(cascade, locate=phase_one)
+    report = segment_scan(tmp_path / "scan.nii", tmp_path / "labels.nii", generous)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii"))
+    assert dice(found == BRIGHT_ORGAN, hu == BRIGHT_HU) > 0.97
+    assert np.count_nonzero(found) == np.count_nonzero(found[report.box.slices])
+    # 10 mm are 2, 3.3 and 2.5 voxels, on a grid of whole voxels.
+    assert report.box.start[0] in (9, 10)
+    assert report.box.start[1] in (11, 12)
+    assert report.box.start[2] in (16, 17, 18)
+    assert report.box.stop[0] in (30, 31)
+    assert report.box.stop[1] in (43, 44)
+    assert report.box.stop[2] == 54
+
+
 def test_a_hurried_cascade_warns_of_the_cut_organ_and_looks_no_second_time(tmp_path, cut_organ):
     _, blinkered = cut_organ
     scan_path, label_path = tmp_path / "scan.nii", tmp_path / "labels.nii"
