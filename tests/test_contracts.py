@@ -71,7 +71,16 @@ def test_what_ships_loads_neither_torch_nor_monai():
 
 
 @pytest.mark.parametrize(
-    "name", ["app", "app.errors", "app.labels", "app.config", "app.manifest", "app.terminology"]
+    "name",
+    [
+        "app",
+        "app.errors",
+        "app.labels",
+        "app.config",
+        "app.manifest",
+        "app.terminology",
+        "app.control_groups",
+    ],
 )
 def test_base_needs_the_standard_library_only(name):
     assert modules_loaded_by(name) <= {*sys.stdlib_module_names, "app"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, TypeAlias, cast
 
-from app.cascade.control_groups import processor_quota
+from app.control_groups import processor_quota
 from app.errors import UsageError, WeightsError
 from app.imaging.geometry import FloatVolume, IndexZYX
 

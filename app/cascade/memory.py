@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from app.cascade.control_groups import NO_LIMIT_BYTES, container_limit
 from app.config import PhaseConfig
+from app.control_groups import NO_LIMIT_BYTES, container_limit
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import IndexZYX, SpacingZYX
 from app.imaging.io import ScanHeader

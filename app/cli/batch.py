@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.cascade.bundle import Cascade, hurried, observed, open_cascade
-from app.cascade.control_groups import container_peak
 from app.cascade.engine import cpu_features
 from app.cascade.memory import GIB, MIB, memory_limit, parse_bytes
 from app.cli.cases import Case, find_cases
@@ -35,6 +34,7 @@ from app.cli.record import (
     weights_used,
     write_record,
 )
+from app.control_groups import container_peak
 from app.errors import CascadeError, UnreadableScanError, WeightsError
 from app.manifest import sha256_of
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from app.config import PhaseConfig
+from app.control_groups import container_limit
 from app.data.augment import (
     CutLocatedBoxd,
     Example,
@@ -296,12 +297,7 @@ def _bytes_of(case: Case, phase: PhaseConfig) -> int:
     return math.prod(shape) * BYTES_PER_VOXEL
 
 
-def _free_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
+def _free_bytes() -> int:
     """Give the machine's free memory, or the limit of the container around it if that is less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory.high", "memory/memory.limit_in_bytes"):
-        try:
-            free = min(free, int((groups / name).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return free
+    return min(free, container_limit() or free)

@@ -9,7 +9,6 @@ import pytest
 from resident import resident_bytes
 
 from app.cascade import memory
-from app.cascade.control_groups import container_limit
 from app.cascade.memory import (
     ADDRESS_BYTES,
     DECODER_BYTES,
@@ -29,6 +28,7 @@ from app.cascade.memory import (
 )
 from app.cascade.restore import label_region
 from app.config import LOCATE, SEGMENT
+from app.control_groups import container_limit
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import Geometry
 from app.imaging.io import ScanHeader

@@ -98,23 +98,11 @@ def test_a_run_that_goes_on_reads_what_was_prepared_before(tmp_path, cases, monk
     assert len(list((tmp_path / "prepared").iterdir())) == 1
 
 
-def test_a_container_has_no_more_memory_than_its_limit(tmp_path):
-    free = room._free_bytes(tmp_path)
-    assert free > 5_000_000
-
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000000\n")  # version 1
-    assert room._free_bytes(tmp_path) == 5_000_000
-    (tmp_path / "memory.max").write_text("4000000\n")  # version 2
-    assert room._free_bytes(tmp_path) == 4_000_000
-    (tmp_path / "memory.high").write_text("3000000\n")  # slowed down beyond
-    assert room._free_bytes(tmp_path) == 3_000_000
-    (tmp_path / "memory.high").write_text("max\n")
-    assert room._free_bytes(tmp_path) == 4_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert room._free_bytes(tmp_path) == 5_000_000
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none
-    assert room._free_bytes(tmp_path) > 5_000_000
+def test_a_container_has_no_more_memory_than_its_limit(monkeypatch):
+    monkeypatch.setattr(room, "container_limit", lambda: 5_000_000)
+    assert room._free_bytes() == 5_000_000
+    monkeypatch.setattr(room, "container_limit", lambda: None)
+    assert room._free_bytes() > 5_000_000
 
 
 def test_a_case_is_prepared_anew_when_its_pseudo_label_changes(tmp_path, cases):

@@ -1,7 +1,7 @@
 import pytest
 
-from app.cascade.control_groups import container_limit, container_peak, processor_quota
 from app.cascade.memory import GIB, MIB
+from app.control_groups import container_limit, container_peak, processor_quota
 
 
 def cgroups(tmp_path, membership, **files):
