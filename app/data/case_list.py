@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ class CaseList:
         Sorted by name.
     refused : tuple of Refusal
         Files passed over.
+    asked : dict
+        The flags that the list was made by, as JSON holds them; empty in one that an earlier
+        version wrote.
     """
 
     train: tuple[Case, ...]
     held_out: tuple[Case, ...]
     refused: tuple[Refusal, ...]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def split_cases(
@@ -73,13 +77,10 @@ def split_cases(
     return CaseList(train=tuple(train), held_out=tuple(held_out), refused=tuple(refused))
 
 
-def write_cases(found: CaseList, path: Path, *, asked: Mapping[str, Any] | None = None) -> None:
-    """Write down what is trained on, what is held out, what was refused and why.
-
-    ``asked`` is what the list was made from, for :func:`asked_for`.
-    """
+def write_cases(found: CaseList, path: Path) -> None:
+    """Write down what is trained on, what is held out, what was refused and why."""
     record = {
-        "asked": dict(asked or {}),
+        "asked": dict(found.asked),
         "train": [_as_json(case) for case in found.train],
         "held_out": [_as_json(case) for case in found.held_out],
         "refused": [{"path": str(one.path), "reason": one.reason} for one in found.refused],
@@ -102,17 +103,13 @@ def read_cases(path: Path) -> CaseList:
             train=tuple(_from_json(entry) for entry in record["train"]),
             held_out=tuple(_from_json(entry) for entry in record["held_out"]),
             refused=tuple(Refusal(Path(one["path"]), one["reason"]) for one in record["refused"]),
+            asked=dict(record.get("asked", {})),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
-
-
-def asked_for(path: Path) -> dict[str, Any]:
-    """Read what a written list was made from; empty if it does not say."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("asked", {}))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a list of cases ({error}); remove it") from error
+        raise InputError(
+            f"{path}: not a list of cases ({error}); put back the one that the run was begun with, "
+            "or choose another --output"
+        ) from error
 
 
 def _as_json(case: Case) -> dict[str, Any]:

@@ -1,19 +1,12 @@
 """Which of a user's own scans a run trains on: found, written down, kept to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.config import PhaseConfig
-from app.data.case_list import (
-    CASES_NAME,
-    CaseList,
-    asked_for,
-    read_cases,
-    split_cases,
-    write_cases,
-)
+from app.data.case_list import CASES_NAME, CaseList, read_cases, split_cases, write_cases
 from app.data.cases import Refusal, find_cases
 from app.errors import UsageError
 from app.training.loop import STATE_NAME
@@ -80,8 +73,8 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
                 f"{output}: this run was begun with --bank; choose another --output, and take its "
                 "weights along with --start-from"
             )
-        _check_asked(written, asked)
         begun = read_cases(written)
+        _check_asked(written, begun.asked, asked)
         _check_there(written, begun)
         return begun
     cases, refused = find_cases(
@@ -98,7 +91,7 @@ def settle_cases(data: OwnData, phase: PhaseConfig, output: Path) -> CaseList:
         ]
     found = split_cases(cases, refused, fold=data.fold, num_folds=data.num_folds)
     output.mkdir(parents=True, exist_ok=True)
-    write_cases(found, written, asked=asked)
+    write_cases(replace(found, asked=asked), written)
     # With absolute paths, as a run that goes on reads it and finds by it what was prepared.
     return read_cases(written)
 
@@ -141,9 +134,8 @@ def _asked(data: OwnData, phase: PhaseConfig) -> dict[str, Any]:
     }
 
 
-def _check_asked(written: Path, asked: Mapping[str, Any]) -> None:
+def _check_asked(written: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Refuse to go on with a run on other cases than it was begun with."""
-    begun = asked_for(written)
     if not begun:  # an earlier version wrote it
         return
     different = [

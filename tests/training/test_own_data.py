@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from app.cli.main import main
 from app.config import LOCATE, SEGMENT
 from app.data.case_list import read_cases
-from app.errors import UsageError
+from app.errors import InputError, UsageError
 from app.export.to_ir import open_checkpoint
 from app.manifest import checksums
 from app.synthesis.phantom import make_phantom
@@ -324,6 +324,21 @@ def test_an_output_that_cannot_be_written_to_is_told_before_scans_are_read(
     assert main(arguments("segment", tmp_path / "data", output, tiny)) == 2
 
     assert f"--output {output}: cannot be written to" in capsys.readouterr().err
+
+
+def test_a_list_of_cases_that_was_damaged_is_to_be_put_back_not_removed(tmp_path):
+    write_case(tmp_path / "data", "a")
+    output = tmp_path / "run"
+    data = OwnData(folder=tmp_path / "data", num_folds=1)
+    settle_cases(data, LOCATE, output)
+    (output / STATE_NAME).touch()
+    whole = (output / "data.json").read_text()
+
+    # Removed, it would look like a run that was begun with --bank, which no run goes on from.
+    for damaged in ("", "[]", whole[:-40], '{"asked": {"--phase": "locate"}}'):
+        (output / "data.json").write_text(damaged)
+        with pytest.raises(InputError, match="put back the one that the run was begun with"):
+            settle_cases(data, LOCATE, output)
 
 
 def test_a_run_on_a_bank_does_not_go_on_with_scans_alone(tmp_path):
