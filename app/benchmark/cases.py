@@ -12,7 +12,8 @@ from typing import Any
 
 import app.synthesis
 from app.errors import CascadeError, UsageError
-from app.imaging.io import SCAN_SUFFIXES, read_scan, write_scan
+from app.imaging.image_files import case_name, image_files
+from app.imaging.io import read_scan, write_scan
 from app.imaging.orientation import from_lps
 from app.imaging.volume import Volume
 from app.manifest import sha256_of
@@ -239,10 +240,8 @@ def find_truths(references: Path) -> dict[str, Path]:
     if not references.is_dir():
         raise UsageError(f"--references {references}: no such folder")
     truths: dict[str, Path] = {}
-    for path in sorted(references.iterdir()):
-        if not path.name.lower().endswith(SCAN_SUFFIXES) or path.name.startswith("."):
-            continue
-        name = _name_of(path)
+    for path in image_files(references):
+        name = case_name(path)
         if name in truths:
             raise UsageError(
                 f"--references {references}: {truths[name].name} and {path.name} are both of the "
@@ -266,8 +265,3 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _name_of(path: Path) -> str:
-    suffix = next(end for end in SCAN_SUFFIXES if path.name.lower().endswith(end))
-    return path.name[: -len(suffix)].removesuffix("_0000")

@@ -13,7 +13,7 @@ from app.benchmark.cases import Scan
 from app.benchmark.systems import Measurement, System
 from app.errors import InputError
 from app.imaging.geometry import LabelVolume
-from app.imaging.io import SCAN_SUFFIXES
+from app.imaging.image_files import image_files
 from app.imaging.label_maps import grid_difference, read_label_map
 from app.labels import NUM_CLASSES, ORGANS
 
@@ -190,7 +190,7 @@ def compare(
 
 def label_map_in(folder: Path) -> Path | None:
     """Find the one label map that a run wrote; None if there is none, or more than one."""
-    found = [path for path in folder.iterdir() if path.name.lower().endswith(SCAN_SUFFIXES)]
+    found = image_files(folder)
     return found[0] if len(found) == 1 else None
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from app.errors import UsageError
 from app.imaging.dicom_magic import is_dicom, lacks_preamble
+from app.imaging.image_files import case_name, image_files
 from app.imaging.io import SCAN_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -156,35 +157,20 @@ def _notes(name: str, of_same_series: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def case_name(path: Path) -> str:
-    """Name a scan: its file name without the channel number 0000, if more is left, and suffix."""
-    lowered = path.name.lower()
-    suffix = next((end for end in SCAN_SUFFIXES if lowered.endswith(end)), path.suffix)
-    stem = path.name[: len(path.name) - len(suffix)]
-    # Without a name, a label map would be a hidden file, which nothing here would find again.
-    return stem.removesuffix("_0000") or stem
-
-
 def printable(text: str) -> str:
     """Escape what a terminal must not get: line ends, control codes, bytes that are no text."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def scan_files(folder: Path) -> list[Path]:
-    """List the files of a folder that may hold a scan or a label map; hidden ones are left out.
+    """List the image files of a folder that are there; links to nothing and folders are not.
 
     Raises
     ------
     OSError
         If the folder cannot be read.
     """
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.name.lower().endswith(SCAN_SUFFIXES)
-        and not path.name.startswith(".")
-        and _leads_to(path, Path.is_file)
-    )
+    return [path for path in image_files(folder) if _leads_to(path, Path.is_file)]
 
 
 def _series_below(source: Path, output: Path) -> list[_Found]:

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.cli.cases import case_name, named_series, printable, scan_files
+from app.cli.cases import named_series, printable, scan_files
 from app.cli.extras import check_format_names, listed_names
 from app.cli.folders import prepare_folder
 from app.errors import CascadeError, InputError, UsageError
+from app.imaging.image_files import case_name
 from app.imaging.io import peek
 from app.outputs.made_by import MadeBy
 

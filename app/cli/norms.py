@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="label maps (values 0 to 13) as .nii or .nii.gz",
+        help="label maps (values 0 to 13), of any type that is read",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: app/cascade/norms.json"
@@ -43,16 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure all label maps and write the norms; see the module's description."""
     from app.cascade.norms import NORMS_PATH, to_json
     from app.errors import UsageError
+    from app.imaging.image_files import images_by_name
     from app.imaging.io import atomic_path
     from app.imaging.label_maps import read_label_map
     from app.imaging.organ_placement import measure_placement, thin
 
-    # A Mac leaves files "._X.nii.gz" beside those that it copies.
-    files = sorted(arguments.anatomies.glob("[!.]*.nii*"))
+    files = images_by_name(arguments.anatomies, "--anatomies")
     if not files:
-        raise UsageError(f"--anatomies {arguments.anatomies}: no .nii or .nii.gz files there")
+        raise UsageError(f"--anatomies {arguments.anatomies}: no organ maps found in it")
     people = []
-    for file in files:
+    for file in files.values():
         label_map = read_label_map(file, organs_only=True)
         people.append(
             measure_placement(*thin(label_map.in_lps, label_map.source.geometry.spacing_mm))

@@ -101,7 +101,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     from app.data.positions import read_positions
     from app.training.refinement_trial import as_table, run_trials
 
-    paths = _label_maps(arguments.measure, arguments.hold_out, held_out=True)[: arguments.count]
+    found = _label_maps("--measure", arguments.measure, arguments.hold_out, held_out=True)
+    paths = found[: arguments.count]
     positions, trials, num_failed = read_positions(), [], 0
     for number, path in enumerate(paths):
         seed = (arguments.seed, number)
@@ -126,23 +127,25 @@ def _learn(arguments: argparse.Namespace) -> int:
     from app.data.positions import TABLE, learn_positions, write_positions
     from app.training.refinement_trial import read_labels
 
-    paths = _label_maps(arguments.learn, arguments.hold_out, held_out=False)
+    paths = _label_maps("--learn", arguments.learn, arguments.hold_out, held_out=False)
     positions = learn_positions(read_labels(path, arguments.spacing) for path in paths)
     write_positions(positions, TABLE)
     print(f"learnt from {len(paths)} label maps: {TABLE}")
     return 0
 
 
-def _label_maps(folder: Path, manifest: Path | None, *, held_out: bool) -> Sequence[Path]:
+def _label_maps(
+    flag: str, folder: Path, manifest: Path | None, *, held_out: bool
+) -> Sequence[Path]:
     """List the label maps of one side of the split; all of them without a manifest."""
     from app.data.splits import split_anatomies
+    from app.imaging.image_files import images_by_name
 
-    # A Mac leaves files "._X.nii.gz" beside those that it copies.
-    paths = sorted(folder.glob("[!.]*.nii*"))
+    found = images_by_name(folder, flag)
     if manifest is not None:
         split = split_anatomies(manifest)
         wanted = set(split.held_out if held_out else split.train)
-        paths = [path for path in paths if path.name.removesuffix(".gz")[: -len(".nii")] in wanted]
-    if not paths:
-        raise UsageError(f"{folder}: no label maps (.nii, .nii.gz) in it")
-    return paths
+        found = {name: path for name, path in found.items() if name in wanted}
+    if not found:
+        raise UsageError(f"{flag} {folder}: no label maps in it")
+    return list(found.values())

@@ -134,11 +134,12 @@ def _check_begun(arguments: argparse.Namespace) -> None:
 def _check_folders(arguments: argparse.Namespace) -> None:
     """Refuse folders that are not as they must be, before any scan is predicted."""
     from app.data.cases import IMAGES, images_in
+    from app.imaging.image_files import case_name
 
     images = images_in(arguments.data / IMAGES, "--data")
     if arguments.labels is not None:
         labels = images_in(arguments.labels, "--labels")
-        scans = {name.removesuffix("_0000"): path for name, path in images.items()}
+        scans = {case_name(path): path for path in images.values()}
         if not labels.keys() & scans.keys():
             raise UsageError(
                 f"--labels {arguments.labels}: no label map is named as a scan of "

@@ -89,7 +89,8 @@ def find_pairs(scans: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     UsageError
         If there is no pair, both are one folder, or two label maps are of one scan.
     """
-    from app.cli.cases import case_name, find_cases, scan_files
+    from app.cli.cases import find_cases, scan_files
+    from app.imaging.image_files import case_name
 
     if scans.is_dir() and labels.is_dir() and labels.samefile(scans):
         raise UsageError(f"--labels {labels}: the folder of the scans; keep label maps in another")

@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import Geometry, LabelVolume
-from app.imaging.io import SCAN_SUFFIXES, read_scan
+from app.imaging.image_files import case_name, images_by_name
+from app.imaging.io import read_scan
 from app.imaging.label_maps import grid_difference, read_label_map
 from app.imaging.volume import Volume
 from app.labels import NUM_CLASSES, ORGANS
@@ -131,8 +132,8 @@ def find_cases(
         listed of no case, but not those of one that is here.
     """
     scans: dict[str, Path] = {}
-    for stem, path in images_in(data / IMAGES, flag).items():
-        name = stem.removesuffix("_0000")
+    for path in images_in(data / IMAGES, flag).values():
+        name = case_name(path)
         if name in scans:
             raise UsageError(f"{scans[name]} and {path} are both of the scan {name}; keep one")
         scans[name] = path
@@ -199,16 +200,7 @@ def images_in(folder: Path, flag: str) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(f"{flag}: no folder {folder}; docs/TRAINING.md says how data must lie")
-    named: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = next((end for end in SCAN_SUFFIXES if path.name.lower().endswith(end)), None)
-        if suffix is None or path.name.startswith("."):
-            continue
-        name = path.name[: -len(suffix)]
-        if name in named:
-            raise UsageError(f"{path} and {named[name]} have one name; keep one of them")
-        named[name] = path
-    return named
+    return images_by_name(folder, flag)
 
 
 def _without(some: Mapping[str, Path], others: Mapping[str, Path]) -> Iterator[Path]:

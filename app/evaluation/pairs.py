@@ -6,14 +6,12 @@ from pathlib import Path
 
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import Geometry, LabelVolume, ScanVolume
+from app.imaging.image_files import CHANNEL, images_by_name
 from app.imaging.io import SCAN_SUFFIXES, read_scan
 from app.imaging.label_maps import LabelMap, grid_difference, read_label_map
 from app.imaging.orientation import as_lps, from_lps
 
 logger = logging.getLogger(__name__)
-
-CHANNEL = "_0000"
-"""What the field's naming adds to a scan's name, but not to its label map's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +90,9 @@ def find_pairs(
     UsageError
         If a folder is missing, two files have one name, or there is no reference.
     """
-    found = _label_maps(predictions, "--predictions")
-    wanted = _label_maps(references, "--references")
-    scanned = {} if scans is None else _label_maps(scans, "--scans")
+    found = images_by_name(predictions, "--predictions")
+    wanted = images_by_name(references, "--references")
+    scanned = {} if scans is None else images_by_name(scans, "--scans")
     if not wanted:
         raise UsageError(
             f"--references {references}: no label map in it; "
@@ -110,22 +108,6 @@ def find_pairs(
         for case, path in sorted(wanted.items())
     ]
     return pairs, [path for case, path in sorted(found.items()) if case not in wanted]
-
-
-def _label_maps(folder: Path, flag: str) -> dict[str, Path]:
-    """List the images of a folder by name."""
-    if not folder.is_dir():
-        raise UsageError(f"{flag} {folder}: no such folder")
-    named: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = next((end for end in SCAN_SUFFIXES if path.name.lower().endswith(end)), None)
-        if suffix is None or path.name.startswith(".") or not path.is_file():
-            continue
-        case = path.name[: -len(suffix)]
-        if case in named:
-            raise UsageError(f"{path} and {named[case]} have one name; keep one of them")
-        named[case] = path
-    return named
 
 
 def load_pair(pair: Pair) -> LoadedPair:

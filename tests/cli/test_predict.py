@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from app.cli.cases import case_name, find_cases
+from app.cli.cases import find_cases
 from app.cli.folders import hand_over
 from app.cli.main import main
 from app.errors import UsageError
@@ -210,20 +210,6 @@ def test_file_that_cannot_be_handed_over_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr("os.chown", refuse)
     (tmp_path / "file").touch()
     hand_over(tmp_path / "file")
-
-
-@pytest.mark.parametrize(
-    ("file_name", "name"),
-    [
-        ("liver_7_0000.nii.gz", "liver_7"),
-        ("liver_7.nii.gz", "liver_7"),
-        ("liver.v2.nii", "liver.v2"),
-        ("LIVER_0000.MHA", "LIVER"),
-        ("a_0000_0000.nrrd", "a_0000"),
-    ],
-)
-def test_case_is_named_after_its_scan(file_name, name):
-    assert case_name(Path(file_name)) == name
 
 
 def test_two_scans_of_one_name_are_wrong_use(tmp_path):

@@ -48,6 +48,14 @@ def test_two_files_of_one_name_are_refused(folders):
         find_pairs(predictions, references)
 
 
+def test_a_reference_that_leads_to_nothing_is_not_left_out_silently(folders):
+    predictions, references = folders
+    (references / "a.nii.gz").symlink_to(references / "nowhere.nii.gz")
+    ((lost,), _) = find_pairs(predictions, references)
+    with pytest.raises(InputError, match=r"a\.nii\.gz: no such file"):
+        load_pair(lost)
+
+
 def test_a_missing_folder_and_one_without_references_are_named(folders, tmp_path):
     predictions, references = folders
     with pytest.raises(UsageError, match=r"--predictions .*nowhere: no such folder"):
