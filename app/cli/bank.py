@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="organ label maps (values 0 to 13, 1.5 mm, LPS) as .nii or .nii.gz",
+        help="organ label maps (values 0 to 13, 1.5 mm), of any type that is read",
     )
     parser.add_argument(
         "--bodies",

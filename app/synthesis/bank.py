@@ -20,8 +20,8 @@ import SimpleITK as sitk
 
 from app.errors import UnreadableScanError
 from app.imaging.geometry import Box, LabelVolume, SpacingZYX
-from app.imaging.io import read_scan
-from app.labels import NUM_CLASSES
+from app.imaging.image_files import images_by_name, stem_of
+from app.imaging.label_maps import read_label_map
 from app.synthesis.body import Body, complete_body
 from app.synthesis.template import Template, build_templates
 from app.synthesis.whole_body import SPACING_MM
@@ -86,40 +86,30 @@ def read_anatomy(file: Path) -> LabelVolume:
 
     Raises
     ------
-    UnreadableScanError
+    InputError
         If the file cannot be read, or spacing or values are not those of an anatomy.
     """
-    labels, _ = read_scan(file, as_labels=True)
-    spacing_mm = labels.geometry.spacing_mm
+    label_map = read_label_map(file, organs_only=True)
+    spacing_mm = label_map.source.geometry.spacing_mm
     if not np.allclose(spacing_mm, SPACING_MM, rtol=0, atol=_SPACING_TOLERANCE_MM):
         raise UnreadableScanError(
             f"{file}: spacing {spacing_mm} mm (z, y, x) found, 1.5 mm expected; resample it"
         )
-    low, high = int(labels.array.min()), int(labels.array.max())
-    if low < 0 or high >= NUM_CLASSES:
-        raise UnreadableScanError(
-            f"{file}: values {low} to {high} found, 0 to {NUM_CLASSES - 1} expected; "
-            "give a label map of app.labels.ORGANS"
-        )
-    return np.ascontiguousarray(labels.array, np.uint8)
+    return np.ascontiguousarray(label_map.in_lps)
 
 
 def _list_anatomies(folder: Path, limit: int | None) -> list[Path]:
     """List the organ maps of a folder; only so many, spread evenly, if there is a limit."""
-    files = sorted([*folder.glob("*.nii"), *folder.glob("*.nii.gz")])
+    files = list(images_by_name(folder, "--anatomies").values())
     if not files:
-        raise UnreadableScanError(f"{folder}: no organ maps found, .nii or .nii.gz expected")
+        raise UnreadableScanError(f"{folder}: no organ maps found in it")
     if limit is not None and limit < len(files):
         files = [files[index * len(files) // limit] for index in range(limit)]
     return files
 
 
-def _name_of(anatomy: Path) -> str:
-    return anatomy.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def _target_of(anatomy: Path, output: Path, variant: int) -> Path:
-    return output / f"{_name_of(anatomy)}_{variant}.npz"
+    return output / f"{stem_of(anatomy)}_{variant}.npz"
 
 
 def organ_box(body: Body, organs: LabelVolume) -> Box:
@@ -152,7 +142,7 @@ def write_variant(
     Path
         The ``.npz`` written, ``<anatomy>_<variant>.npz``.
     """
-    name = _name_of(anatomy)
+    name = stem_of(anatomy)
     rng = np.random.default_rng([seed, variant, zlib.crc32(name.encode())])
     template = templates[int(rng.integers(len(templates)))]
     organs = read_anatomy(anatomy)
@@ -208,7 +198,7 @@ def build_bank(
     Parameters
     ----------
     anatomies : Path
-        Folder of ``.nii`` or ``.nii.gz`` organ maps at 1.5 mm, LPS.
+        Folder of organ maps at 1.5 mm, of any type and orientation.
     bodies : Path
         Folder of whole bodies, see :func:`app.synthesis.template.build_templates`.
     output : Path
@@ -233,8 +223,10 @@ def build_bank(
 
     Raises
     ------
+    UsageError
+        If the folder is missing, or two anatomies have one name.
     UnreadableScanError
-        If the folder holds no anatomy.
+        If it holds no anatomy.
     """
     files = _list_anatomies(anatomies, limit)
     output.mkdir(parents=True, exist_ok=True)

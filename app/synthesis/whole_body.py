@@ -83,7 +83,8 @@ def read_bodies(folder: Path) -> dict[str, WholeBody]:
     UnreadableScanError
         If the folder lacks the table or holds no body.
     """
-    table, files = folder / "tissues.json", sorted(folder.glob("*_tissues.nii.gz"))
+    # A Mac leaves "._X.nii.gz" beside those that it copies.
+    table, files = folder / "tissues.json", sorted(folder.glob("[!.]*_tissues.nii.gz"))
     if not table.exists() or not files:
         raise UnreadableScanError(
             f"{folder}: {len(files)} *_tissues.nii.gz found, "

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 from crude_anatomy import ellipse_whole_body, organ_map, write_map
+from label_files import write_segments
 
-from app.errors import UnreadableScanError
+from app.errors import InputError, UnreadableScanError
 from app.imaging.geometry import Box
 from app.synthesis.bank import build_bank, organ_box, read_anatomy, read_body
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
@@ -24,8 +25,15 @@ def test_an_anatomy_of_another_spacing_or_with_other_values_is_refused(tmp_path)
     with pytest.raises(UnreadableScanError, match="1.5 mm"):
         read_anatomy(tmp_path / "wide.nii")
     write_map(tmp_path / "high.nii", labels + np.uint8(14))
-    with pytest.raises(UnreadableScanError, match="0 to 13"):
+    with pytest.raises(InputError, match="0 to 13"):
         read_anatomy(tmp_path / "high.nii")
+
+
+def test_an_anatomy_of_3d_slicer_is_read_by_the_names_of_its_segments(tmp_path):
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1, 2, 3] = 1  # as Slicer numbers the first segment, whatever it is
+    write_segments(tmp_path / "a.seg.nrrd", labels, {1: "spleen"}, spacing_xyz=(1.5, 1.5, 1.5))
+    assert read_anatomy(tmp_path / "a.seg.nrrd")[1, 2, 3] == Tissue.SPLEEN
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +42,11 @@ def folders(tmp_path_factory):
     anatomies, bodies = tmp_path_factory.mktemp("anatomies"), tmp_path_factory.mktemp("bodies")
     for name in ("one", "two"):
         write_map(anatomies / f"{name}.nii", organ_map((60, 70, 84), shift=(-6, -1, -4)))
+        (anatomies / f"._{name}.nii").write_bytes(b"Mac OS X")
     whole = ellipse_whole_body()
     (bodies / "tissues.json").write_text(json.dumps(whole.ids))
     write_map(bodies / "crude_tissues.nii.gz", whole.labels)
+    (bodies / "._crude_tissues.nii.gz").write_bytes(b"Mac OS X")
     return anatomies, bodies
 
 
