@@ -91,7 +91,7 @@ class Scan:
     sha256: str
 
 
-def pick_cases(names: Sequence[str], cases: Sequence[PhantomCase] = CASES) -> list[PhantomCase]:
+def pick_cases(names: Sequence[str]) -> list[PhantomCase]:
     """Pick phantom cases by name.
 
     Raises
@@ -99,7 +99,7 @@ def pick_cases(names: Sequence[str], cases: Sequence[PhantomCase] = CASES) -> li
     UsageError
         If a name is not known.
     """
-    known = {case.name: case for case in cases}
+    known = {case.name: case for case in CASES}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(f"--cases {','.join(unknown)}: not known; choose from {', '.join(known)}")

@@ -206,7 +206,7 @@ def open_cascade(
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)
     compiler = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
     locate, segment = (
-        _pending_phase(
+        open_phase(
             weights / name,
             name,
             None if locate_only and name == SEGMENT.name else compiler,
@@ -221,14 +221,37 @@ def open_cascade(
     )
 
 
-def _pending_phase(
+def open_phase(
     folder: Path,
     name: str,
-    compiler: ThreadPoolExecutor | None,
+    compiler: ThreadPoolExecutor | None = None,
     *,
-    threads: int | None,
-    precision: Precision,
+    threads: int | None = None,
+    precision: Precision = "auto",
 ) -> Phase:
+    """Open a weights folder; who first asks for the network waits until it is compiled.
+
+    Parameters
+    ----------
+    folder : Path
+        ``weights/<phase>``.
+    name : {"locate", "segment"}
+        The phase that is expected there.
+    compiler : ThreadPoolExecutor, optional
+        As for :class:`app.cascade.engine.PendingNetwork`.
+    threads, precision
+        As for :func:`open_cascade`.
+
+    Returns
+    -------
+    Phase
+
+    Raises
+    ------
+    WeightsError
+        If the folder does not hold that phase, whole and unchanged. One that only
+        compiling can find is raised to who asks for the network.
+    """
     config = read_manifest(folder, name).config
     compile_network = partial(
         _compile, folder, config, threads=threads, precision=_precision_of(name, precision)
@@ -277,35 +300,6 @@ def read_manifest(folder: Path, name: str) -> Manifest:
     for file_name in (MODEL_NAME, MODEL_WEIGHTS_NAME):
         _check_file(folder / file_name, manifest.files.get(file_name))
     return manifest
-
-
-def open_phase(
-    folder: Path, name: str, *, threads: int | None = None, precision: Precision = "auto"
-) -> Phase:
-    """Open a weights folder and compile its network.
-
-    Parameters
-    ----------
-    folder : Path
-        ``weights/<phase>``.
-    name : {"locate", "segment"}
-        The phase that is expected there.
-    threads, precision
-        As for :func:`open_cascade`.
-
-    Returns
-    -------
-    Phase
-        Ready to run.
-
-    Raises
-    ------
-    WeightsError
-        If the folder does not hold that phase, whole and unchanged.
-    """
-    config = read_manifest(folder, name).config
-    network = _compile(folder, config, threads=threads, precision=_precision_of(name, precision))
-    return Phase(config=config, network=network)
 
 
 def _compile(

@@ -93,8 +93,9 @@ def test_other_classes_are_refused(folder):
 def test_network_of_another_patch_size_is_refused(folder):
     config = Manifest.from_json((folder / "manifest.json").read_text()).config
     spoil(folder, config=dataclasses.replace(config, patch_shape=(32, 32, 32)))
+    phase = open_phase(folder, "locate", threads=1)
     with pytest.raises(WeightsError, match=r"\(32, 64, 32\)"):
-        open_phase(folder, "locate", threads=1)
+        _ = phase.network.patch_shape
 
 
 @pytest.mark.parametrize("content", [b"{}", b"{\xff}"])
