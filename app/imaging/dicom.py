@@ -10,9 +10,7 @@ goes unnoticed would shift organs. Compressed pixels are decoded by
 import logging
 import math
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +25,7 @@ from pydicom.tag import Tag
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.dicom_header import BoundedHeader
 from app.imaging.dicom_magic import is_dicom
-from app.imaging.dicom_pixels import DAMAGE, PixelFormat, read_pixels
+from app.imaging.dicom_pixels import DAMAGE, PixelFormat, dicom_damage_named, read_pixels
 from app.imaging.geometry import Geometry, ScanVolume
 from app.imaging.layout import grid_from_xyz
 from app.imaging.voxels import to_int16
@@ -53,6 +51,8 @@ _TAGS = [
 _GROUP_OF_SERIES = 0x0020  # in ascending order, the last that tells what a file is
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+
+_DAMAGED = "damaged DICOM header"
 
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
@@ -418,21 +418,8 @@ def _text(image: Image, name: str) -> str:
         return ""
 
 
-@contextmanager
-def _parsing(path: Path) -> Iterator[None]:
-    """Turn whatever pydicom raises on a damaged file into an error that names it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except DAMAGE as error:
-        raise UnreadableScanError(
-            f"{path}: damaged DICOM header ({type(error).__name__}); copy or export it again"
-        ) from error
-
-
 def _read_image(path: Path) -> Image:
-    with _parsing(path), path.open("rb") as file:
+    with dicom_damage_named(path, _DAMAGED), path.open("rb") as file:
         header = BoundedHeader(path, file)
         try:
             dataset = pydicom.dcmread(header, stop_before_pixels=True, specific_tags=_TAGS)
@@ -465,7 +452,7 @@ def _is_enhanced(image: Image) -> bool:
 
 def _slices_of(image: Image) -> list[Slice]:
     """Give the one slice of a file, or all of an enhanced one."""
-    with _parsing(image.path):
+    with dicom_damage_named(image.path, _DAMAGED):
         pixels = _pixel_format(image)
         if not _is_enhanced(image):
             if pixels.num_frames > 1:

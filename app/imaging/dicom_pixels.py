@@ -60,6 +60,8 @@ _DECODED = (
     "1.2.840.10008.1.2.5",  # RLE
 )
 
+_UNREADABLE = "its pixels cannot be read"
+
 DAMAGE = (
     pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError, ArithmeticError,
     AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError,
@@ -160,7 +162,7 @@ def _native(path: Path, frame: int, pixels: PixelFormat) -> npt.NDArray[np.gener
     _check_not_more(path, place.num_bytes, promised)
     order = ">" if pixels.transfer_syntax == _BIG_ENDIAN else "<"
     dtype = np.dtype(f"{order}{'i' if pixels.signed else 'u'}{pixels.bits_allocated // 8}")
-    with _reading_pixels(path), path.open("rb") as file:
+    with dicom_damage_named(path, _UNREADABLE), path.open("rb") as file:
         file.seek(place.start + start)
         stored = np.frombuffer(file.read(pixels.frame_bytes), dtype)
         stored = stored.reshape(pixels.rows, pixels.columns)
@@ -183,7 +185,7 @@ class _Place:
 @lru_cache(maxsize=1)
 def _pixel_data(path: Path) -> _Place:
     """Find the pixels of a file and read none; the last file is kept for its next frame."""
-    with _reading_pixels(path), path.open("rb") as file:
+    with dicom_damage_named(path, _UNREADABLE), path.open("rb") as file:
         # It stops where the element begins. A tag must be asked for, else it keeps all values.
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
         order = "<" if dataset.original_encoding[1] else ">"
@@ -204,15 +206,15 @@ _frames = lru_cache(maxsize=1)(find_frames)  # the last file's, for its next fra
 
 
 @contextmanager
-def _reading_pixels(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes its reading raise into an error that names it."""
+def dicom_damage_named(path: Path, finding: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes its reading raise into an error with path and finding."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except DAMAGE as error:
         raise UnreadableScanError(
-            f"{path}: its pixels cannot be read ({type(error).__name__}); copy or export it again"
+            f"{path}: {finding} ({type(error).__name__}); copy or export it again"
         ) from error
 
 
