@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.cascade.bundle import Cascade, hurried, observed, open_cascade
-from app.cascade.engine import cpu_features
+from app.cascade.engine import Precision, cpu_features
 from app.cascade.memory import GIB, MIB, memory_limit, parse_bytes
 from app.cli.cases import Case, find_cases
 from app.cli.extras import Extras
@@ -88,20 +88,7 @@ def _run_alone(
         remove_partial_files(arguments.output)
     cpu = cpu_features()
     precision = cpu.precision if arguments.precision == "auto" else arguments.precision
-    cascade = open_cascade(
-        arguments.weights,
-        memory_limit_bytes=memory_limit(asked_bytes),
-        threads=arguments.threads,
-        precision=precision,
-        locate_only=extras.boxes is not None,
-    )
-    cascade = replace(
-        cascade,
-        keeps_scan=arguments.statistics,
-        writes_more=arguments.preview or extras.formats_beside,
-    )
-    if extras.fast:
-        cascade = hurried(cascade)
+    cascade = _open_cascade(arguments, extras, precision, asked_bytes)
     decisive = {
         "version": __version__,
         "precision": precision,
@@ -130,6 +117,36 @@ def _run_alone(
         "num_cases": len(cases),
         "cases": [],
     }
+    return _run_recorded(arguments, cases, finished, record, cascade, extras)
+
+
+def _open_cascade(
+    arguments: argparse.Namespace, extras: Extras, precision: Precision, asked_bytes: int | None
+) -> Cascade:
+    """Open both phases, to compute and to plan memory for what was asked for."""
+    cascade = replace(
+        open_cascade(
+            arguments.weights,
+            memory_limit_bytes=memory_limit(asked_bytes),
+            threads=arguments.threads,
+            precision=precision,
+            locate_only=extras.boxes is not None,
+        ),
+        keeps_scan=arguments.statistics,
+        writes_more=arguments.preview or extras.formats_beside,
+    )
+    return hurried(cascade) if extras.fast else cascade
+
+
+def _run_recorded(
+    arguments: argparse.Namespace,
+    cases: list[Case],
+    finished: dict[str, dict[str, Any]],
+    record: dict[str, Any],
+    cascade: Cascade,
+    extras: Extras,
+) -> int:
+    """Segment the cases that an earlier run has not finished; tell how it goes and ended."""
     waiting = [case for case in cases if case.name not in finished]
     with (
         BatchProgress(waiting, arguments.progress) as progress,
@@ -138,7 +155,8 @@ def _run_alone(
         else contextlib.nullcontext() as pictures,
     ):
         progress.say(
-            f"{len(cases)} scan(s), precision {precision}, {record['threads']} thread(s), "
+            f"{len(cases)} scan(s), precision {record['precision']}, "
+            f"{record['threads']} thread(s), "
             f"memory limit {cascade.memory_limit_bytes / GIB:.1f} GiB"
         )
         keeper = _Keeper(record, arguments.output, progress, pictures)
