@@ -56,7 +56,7 @@ def test_what_ships_loads_neither_torch_nor_monai():
     ]
     # They draw with Pillow, write with highdicom or read with pydicom, and only when asked to.
     apart = {"app.imaging.picture", "app.outputs.dicom_seg"}
-    apart |= {"app.imaging.dicom", "app.imaging.dicom_frames", "app.imaging.dicom_pixels"}
+    apart |= {f"app.imaging.dicom{part}" for part in ("", "_series", "_frames", "_pixels")}
     shipped += [
         name
         for room in ("app.imaging", "app.outputs")

@@ -205,7 +205,7 @@ def _series_in(folder: Path, name: str, *, tells: bool) -> list[_Found] | None:
         logger.warning("%s: left out: %s", folder, error.strerror)
         return None
     # Not needed, and not paid for, where no DICOM is read.
-    from app.imaging.dicom import find_series
+    from app.imaging.dicom_series import find_series
 
     series = find_series(folder)
     for one in series:

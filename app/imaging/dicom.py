@@ -1,66 +1,36 @@
-"""DICOM: which series a folder holds, and one CT series as a volume.
+"""DICOM: one CT series as a volume.
 
-Headers are read with pydicom, which is Python all the way down, so that a
-damaged or hostile one is an error and never a crash. Slices are ordered by where
-they lie, and a series that is no regular grid is refused: a hole or a tilt that
-goes unnoticed would shift organs. Compressed pixels are decoded by
-:mod:`app.imaging.dicom_decoder`, in a process of its own.
+Slices are ordered by where they lie, and a series that is no regular grid is
+refused: a hole or a tilt that goes unnoticed would shift organs. Compressed pixels
+are decoded by :mod:`app.imaging.dicom_decoder`, in a process of its own.
 """
 
-import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.filereader import read_partial
-from pydicom.tag import Tag
 
 from app.errors import UnreadableScanError, UnsupportedScanError
-from app.imaging.dicom_header import BoundedHeader
-from app.imaging.dicom_magic import is_dicom
-from app.imaging.dicom_pixels import DAMAGE, PixelFormat, dicom_damage_named, read_pixels
+from app.imaging.dicom_pixels import PixelFormat, dicom_damage_named, read_pixels
+from app.imaging.dicom_series import (
+    HEADER_DAMAGE,
+    NEARLY_HU_TYPES,
+    Image,
+    Series,
+    reason_against_type,
+    rescale_type_of,
+)
 from app.imaging.geometry import Geometry, ScanVolume
 from app.imaging.layout import grid_from_xyz
 from app.imaging.voxels import to_int16
 
-logger = logging.getLogger(__name__)
-
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-
-_CT_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.2",  # one slice a file
-    "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced: all slices in one file
-    "1.2.840.10008.5.1.4.1.1.2.2",  # enhanced, converted from single slices
-)
-_TAGS = [
-    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber",
-    "StudyInstanceUID", "FrameOfReferenceUID",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
-    "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
-    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
-_GROUP_OF_SERIES = 0x0020  # in ascending order, the last that tells what a file is
-
-_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-
-_DAMAGED = "damaged DICOM header"
-
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
-
-# What slope and intercept give: "unspecified" stands in many files that hold HU.
-_HU_TYPES = ("", "HU", "US")
-# HU that were changed on purpose, such as those of a virtual image without contrast agent.
-_NEARLY_HU_TYPES = ("HU_MOD",)
 
 _PIECE_PIXELS = 1 << 20  # turned into HU at once
 
@@ -73,88 +43,6 @@ _SAME_PLACE_MM = 0.01
 # A distance between two slices may be off by this where positions are rounded to hundredths.
 _ROUNDED_MM = 0.011
 _MAX_COSINE_ERROR = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One DICOM file's header.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    dataset : Dataset
-        Its elements, pixels left out.
-    transfer_syntax : str
-        UID of how its pixels are encoded.
-    """
-
-    path: Path
-    dataset: Any
-    transfer_syntax: str
-
-    @property
-    def reason_against(self) -> str | None:
-        """Why this is no slice of a CT scan; None if it is one."""
-        sop_class = str(self.dataset.get("SOPClassUID") or _CT_CLASSES[0])
-        modality = str(self.dataset.get("Modality") or "CT")
-        if modality != "CT":
-            return f"modality {modality[:16]!a}, 'CT' expected"
-        if sop_class not in _CT_CLASSES:
-            return f"{pydicom.uid.UID(sop_class).name[:64]!a} is no CT image"
-        # Damaged, it may be a number; whole, it is a list of words.
-        if "LOCALIZER" in str(self.dataset.get("ImageType")):
-            return "a localizer, not a scan"
-        return _reason_against_type(_rescale_type(self.dataset))
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The images of one series in one folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they lie.
-    uid : str
-        SeriesInstanceUID; empty if missing.
-    number : int or None
-        SeriesNumber.
-    images : tuple of Image
-        At least one, by file name.
-    num_damaged : int
-        DICOM files of the folder that could not be read: they may be slices of it.
-    num_in_folder : int
-        Those that could, whatever their series: their headers are held as long as its own.
-    """
-
-    folder: Path
-    uid: str
-    number: int | None
-    images: tuple[Image, ...]
-    num_damaged: int
-    num_in_folder: int
-
-    @property
-    def usable(self) -> tuple[Image, ...]:
-        """The images that are slices of a CT scan."""
-        return tuple(image for image in self.images if image.reason_against is None)
-
-    @property
-    def reason_against(self) -> str | None:
-        """Why this series is no CT scan; None if it is one."""
-        return None if self.usable else self.images[0].reason_against
-
-    @property
-    def uids(self) -> dict[str, str]:
-        """UIDs of study, series and frame of reference, by DICOM's names; without other text."""
-        found = {name: _text(self.images[0], name) for name in _UIDS}
-        return {name: uid for name, uid in found.items() if re.fullmatch(r"[0-9.]{1,64}", uid)}
-
-    def __str__(self) -> str:
-        """Name the series for people."""
-        named = "without number" if self.number is None else str(self.number)
-        return f"series {named}, {len(self.images)} file(s), {self.images[0].path.name} ..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,77 +105,6 @@ class Stack:
     notes: tuple[str, ...]
 
 
-def find_series(folder: Path) -> list[Series]:
-    """List the series whose files lie in a folder, not in the folders below it.
-
-    Files that are no DICOM are passed over, those whose header is damaged are
-    counted.
-
-    Parameters
-    ----------
-    folder : Path
-        To look into.
-
-    Returns
-    -------
-    list of Series
-        By number; empty if there is none.
-    """
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [path for path in files if is_dicom(path)]
-    stats = [(path, path.stat()) for path in found]
-    return list(
-        _group(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
-    )
-
-
-def series_of(path: Path) -> Series:
-    """Find the one series that a path stands for.
-
-    Parameters
-    ----------
-    path : Path
-        A DICOM file, which stands for its series; or a folder with one CT series.
-
-    Returns
-    -------
-    Series
-        With at least one slice of a CT scan.
-
-    Raises
-    ------
-    UnreadableScanError
-        If there is no readable DICOM file.
-    UnsupportedScanError
-        If the series is no CT scan, or the folder holds several.
-    """
-    found = find_series(path if path.is_dir() else path.parent)
-    if not path.is_dir():
-        found = [one for one in found if any(image.path == path for image in one.images)]
-    if not found:
-        _tell_damage(path)
-        raise UnreadableScanError(f"{path}: no readable DICOM image; copy or export it again")
-    scans = [one for one in found if one.reason_against is None]
-    if not scans:
-        reasons = sorted({str(one.reason_against) for one in found})
-        raise UnsupportedScanError(f"{path}: {'; '.join(reasons)}; give a CT series")
-    if len(scans) > 1:
-        raise UnsupportedScanError(
-            f"{path}: {len(scans)} CT series found ({'; '.join(map(str, scans))}); "
-            "give one file of the one that is meant"
-        )
-    return scans[0]
-
-
-def _tell_damage(path: Path) -> None:
-    """Raise what is wrong with the first of files none of which can be read."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    for file in files:
-        if not file.name.startswith(".") and is_dicom(file):
-            _read_image(file)
-            return
-
-
 def stack_slices(series: Series) -> Stack:
     """Order the slices of a series and check that they form a regular grid.
 
@@ -324,7 +141,7 @@ def stack_slices(series: Series) -> Stack:
         notes += ("stored to be shown inverted (MONOCHROME1); the numbers were taken as they are",)
     if not all(piece.has_intercept for piece in slices):
         notes += ("no rescale intercept; the numbers were taken for HU",)
-    changed = {piece.rescale_type for piece in slices} & {*_NEARLY_HU_TYPES}
+    changed = {piece.rescale_type for piece in slices} & {*NEARLY_HU_TYPES}
     notes += tuple(
         f"the header calls the numbers {name!a}, not HU; they were taken for HU"
         for name in sorted(changed)
@@ -381,78 +198,13 @@ def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
     return voxels, ()
 
 
-@lru_cache(maxsize=1)
-def _group(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> tuple[Series, ...]:
-    """Group files by series; the last folder is remembered, as it is asked for again and again.
-
-    Sizes and times of the files are part of the question: changed files are read anew.
-    """
-    groups: dict[str, list[Image]] = {}
-    for path, _, _ in signature:
-        try:
-            image = _read_image(path)
-            groups.setdefault(str(image.dataset.get("SeriesInstanceUID") or ""), []).append(image)
-        except UnreadableScanError as error:
-            logger.warning("left out: %s", error)
-    num_read = sum(map(len, groups.values()))
-    num_damaged = len(signature) - num_read
-    series = [
-        Series(folder, uid, _number(images[0]), tuple(images), num_damaged, num_read)
-        for uid, images in groups.items()
-    ]
-    return tuple(sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid)))
-
-
-def _number(image: Image) -> int | None:
-    try:
-        return int(image.dataset.SeriesNumber)
-    except DAMAGE:
-        return None
-
-
-def _text(image: Image, name: str) -> str:
-    """Read an element that nothing hangs on; empty where it is missing or damaged."""
-    try:
-        return str(image.dataset.get(name) or "")
-    except DAMAGE:
-        return ""
-
-
-def _read_image(path: Path) -> Image:
-    with dicom_damage_named(path, _DAMAGED), path.open("rb") as file:
-        header = BoundedHeader(path, file)
-        try:
-            dataset = pydicom.dcmread(header, stop_before_pixels=True, specific_tags=_TAGS)
-        except (UnreadableScanError, *DAMAGE):
-            if header.refusal is None:
-                raise
-            # What is no scan may be long, such as contours; what it is comes first.
-            file.seek(0)
-            dataset = read_partial(
-                cast("BinaryIO", BoundedHeader(path, file)),
-                lambda tag, *_: tag.group > _GROUP_OF_SERIES,
-                specific_tags=[Tag(name) for name in _TAGS],
-            )
-            if Image(path, dataset, "").reason_against is None:
-                raise header.refusal from None
-        dataset.buffer = None
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
-        for tag in ("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "RescaleType"):
-            dataset.get(tag)  # damaged values show here and not somewhere later
-        if dataset.get("SOPClassUID") is None and dataset.get("Modality") is None:
-            raise UnreadableScanError(
-                f"{path}: says neither modality nor class, so it is damaged; copy it again"
-            )
-    return Image(path, dataset, syntax)
-
-
 def _is_enhanced(image: Image) -> bool:
     return "PerFrameFunctionalGroupsSequence" in image.dataset
 
 
 def _slices_of(image: Image) -> list[Slice]:
     """Give the one slice of a file, or all of an enhanced one."""
-    with dicom_damage_named(image.path, _DAMAGED):
+    with dicom_damage_named(image.path, HEADER_DAMAGE):
         pixels = _pixel_format(image)
         if not _is_enhanced(image):
             if pixels.num_frames > 1:
@@ -485,18 +237,6 @@ def _macro(image: Image, frame: Any, shared: Any, name: str) -> Any:
     )
 
 
-def _rescale_type(group: Any) -> str:
-    """Read what slope and intercept give."""
-    return str(group.get("RescaleType") or "").strip().upper()
-
-
-def _reason_against_type(rescale_type: str) -> str | None:
-    """Refuse images of iodine, effective atomic numbers and the like, which look like HU."""
-    if rescale_type in (*_HU_TYPES, *_NEARLY_HU_TYPES):
-        return None
-    return f"rescale type {rescale_type[:16]!a}, 'HU' expected"
-
-
 def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any]) -> Slice:
     place, turn, measures, scale = groups
     cosines = np.reshape(_numbers(image, turn, "ImageOrientationPatient", 6), (2, 3)).T
@@ -511,8 +251,8 @@ def _slice(image: Image, frame: int, pixels: PixelFormat, groups: Sequence[Any])
             f"{image.path}: PixelSpacing {row_step:g}, {column_step:g} mm must be positive; "
             "export the series again"
         )
-    rescale_type = _rescale_type(scale)
-    if reason := _reason_against_type(rescale_type):
+    rescale_type = rescale_type_of(scale)
+    if reason := reason_against_type(rescale_type):
         raise UnsupportedScanError(f"{image.path}: {reason}; give the series in HU")
     thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
     return Slice(

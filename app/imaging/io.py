@@ -329,7 +329,7 @@ def _open(
 def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume, tuple[str, ...]]]]:
     """Read the headers of a DICOM series, and give what reads the voxels."""
     # Not needed, and not paid for, where no DICOM is read.
-    from app.imaging import dicom
+    from app.imaging import dicom, dicom_series
 
     if not path.exists():
         raise UnreadableScanError(f"{path}: no such file")
@@ -337,7 +337,7 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
         raise UnsupportedScanError(
             f"{path}: file type not known; use DICOM or {', '.join(SCAN_SUFFIXES)}"
         )
-    stack = dicom.stack_slices(dicom.series_of(path))
+    stack = dicom.stack_slices(dicom_series.series_of(path))
     first = stack.slices[0].pixels
     slice_files = tuple(piece.path for piece in stack.slices)
     files = tuple(dict.fromkeys(slice_files))

@@ -25,8 +25,9 @@ from scipy.spatial.transform import Rotation
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging import dicom_pixels
-from app.imaging.dicom import find_series, series_of, stack_slices
+from app.imaging.dicom import stack_slices
 from app.imaging.dicom_pixels import read_pixels
+from app.imaging.dicom_series import find_series, series_of
 from app.imaging.io import peek, read_scan, write_label_map
 
 SHAPE = (5, 36, 40)

@@ -12,8 +12,9 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from app.errors import UnreadableScanError
-from app.imaging.dicom import series_of, stack_slices
+from app.imaging.dicom import stack_slices
 from app.imaging.dicom_frames import MAX_FRAGMENTS_PER_FRAME, find_frames, read_frame
+from app.imaging.dicom_series import series_of
 from app.imaging.io import read_scan
 
 SPACING_MM = (3.0, 2.0, 1.5)
