@@ -27,7 +27,7 @@ from app.imaging.dicom_series import (
 )
 from app.imaging.geometry import Geometry, ScanVolume
 from app.imaging.layout import grid_from_xyz
-from app.imaging.voxels import to_int16
+from app.imaging.voxels import Oddities, to_int16
 
 MAX_SIDE = 4096
 """Pixels along a side of a slice; scanners give 512 or 1,024."""
@@ -179,7 +179,7 @@ def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
     """
     places = [(piece.path, piece.frame, piece.pixels) for piece in stack.slices]
     voxels: ScanVolume | None = None
-    num_clipped = 0
+    oddities = Oddities()
     # What the first slice needs is checked before memory is taken for all of them.
     for index, stored in enumerate(read_pixels(places)):
         if voxels is None:
@@ -190,12 +190,10 @@ def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
         for top in range(0, len(stored), rows):
             part = slice(top, top + rows)
             voxels[index, part], _, clipped = to_int16(stored[part], piece.slope, piece.intercept)
-            num_clipped += clipped
+            oddities.num_clipped += clipped
     if voxels is None:
         raise UnreadableScanError(f"{stack.series.folder}: no slices; export the series again")
-    if num_clipped:
-        return voxels, (f"{num_clipped} voxels lie beyond the range of HU and were clipped",)
-    return voxels, ()
+    return voxels, oddities.notes()
 
 
 def _is_enhanced(image: Image) -> bool:

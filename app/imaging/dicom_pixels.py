@@ -30,6 +30,7 @@ from pydicom.uid import UID
 
 from app.errors import UnreadableScanError, UnsupportedScanError
 from app.imaging.dicom_frames import find_frames, read_frame
+from app.imaging.voxels import MAX_PADDING_BYTES
 
 DECODER = Path(__file__).with_name("dicom_decoder.py")
 
@@ -38,9 +39,6 @@ SECONDS_PER_SLICE = 30.0
 
 SECONDS_TO_END = 1.0
 """What a decoder without further work is given to end by itself."""
-
-# Some writers pad a file. More than this behind the pixels is another image, or a bomb.
-_MAX_PADDING_BYTES = 1 << 20
 
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED_LENGTH = 0xFFFFFFFF  # of compressed pixels: the end is marked instead
@@ -220,7 +218,7 @@ def dicom_damage_named(path: Path, finding: str) -> Iterator[None]:
 
 def _check_not_more(path: Path, num_bytes: int, promised: int) -> None:
     """Refuse a file that holds far more than its header promises, before it is read."""
-    if num_bytes > promised + _MAX_PADDING_BYTES:
+    if num_bytes > promised + MAX_PADDING_BYTES:
         raise UnreadableScanError(
             f"{path}: {num_bytes} bytes of pixels found where {promised} at most are promised; "
             "the header must be wrong, export it again"

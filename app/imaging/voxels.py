@@ -22,6 +22,9 @@ from app.imaging.layout import Layout
 AIR_HU = -1024
 """What a voxel without a number (NaN) becomes."""
 
+MAX_PADDING_BYTES = 1 << 20
+"""Some writers pad a file. More than this behind the voxels is another image, or a bomb."""
+
 _CHUNK_BYTES = 1 << 20
 # What is fed to the decompressor at once. What it leaves is copied by it, so that a stream of many
 # small members is fed little at first.
@@ -31,8 +34,6 @@ _INT16 = np.iinfo(np.int16)
 _BEYOND = 2**40
 # Deflate packs at most 258 bytes into 2 bits.
 _MAX_RATIO = 1032
-# Some writers pad a file. More than this behind the voxels is another image, or a bomb.
-_MAX_PADDING_BYTES = 1 << 20
 # Scales that writers spread labels by are rounded, too.
 _NEARLY_WHOLE = 0.01
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -312,7 +313,7 @@ def _check_end(stream: Stream, path: Path) -> None:
     num_bytes = 0
     while found := stream.read(_CHUNK_BYTES):
         num_bytes += len(found)
-        if num_bytes > _MAX_PADDING_BYTES:
+        if num_bytes > MAX_PADDING_BYTES:
             raise UnreadableScanError(
                 f"{path}: holds far more than its header promises; "
                 "the header must be wrong, export it again"
