@@ -124,13 +124,8 @@ def measure_pair(scan_path: Path, label_path: Path) -> "list[OrganStatistics]":
     InputError
         If one of the files cannot be used, or they lie on different grids.
     """
-    from app.imaging.io import read_scan
-    from app.imaging.label_maps import grid_difference, read_label_map
+    from app.imaging.label_maps import read_pair
     from app.imaging.organ_statistics import measure_statistics
 
-    label_map = read_label_map(label_path)
-    scan, source = read_scan(scan_path)
-    difference = grid_difference(source.geometry, label_map.source.geometry)
-    if difference:
-        raise InputError(f"{label_path}: not on the grid of its scan {scan_path}: {difference}")
-    return measure_statistics(scan.array, label_map.in_lps, source.geometry)
+    scan, labels = read_pair(scan_path, label_path)
+    return measure_statistics(scan.array, labels, scan.geometry)

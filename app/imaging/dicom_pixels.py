@@ -257,6 +257,11 @@ class _Decoder:
         -------
         (rows, columns) array of int32
             Numbers as stored.
+
+        Raises
+        ------
+        UnreadableScanError
+            If there is no process to decode in, or it ends without the slice.
         """
         packed = _wrap(path, frame, pixels)
         try:

@@ -12,6 +12,7 @@ from app.imaging.geometry import Geometry, LabelVolume
 from app.imaging.io import Source, read_scan
 from app.imaging.orientation import as_lps, from_lps
 from app.imaging.segments import SUFFIX, organs_by_value
+from app.imaging.volume import Volume
 from app.labels import NUM_CLASSES
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,37 @@ def _translate(array: LabelVolume, stands_for: Mapping[int, int], path: Path) ->
             f"{path}: {', '.join(map(str, odd[:9]))} stand for no organ; give the organs the "
             "values of labels.json, and take out all else"
         )
+
+
+def read_pair(scan_path: Path, label_path: Path) -> tuple[Volume, LabelVolume]:
+    """Read a scan and its label map.
+
+    Parameters
+    ----------
+    scan_path, label_path : Path
+        In any orientation, but on the same grid.
+
+    Returns
+    -------
+    Volume of int16
+        The scan, in canonical orientation.
+    (Z, Y, X) array of uint8
+        The label map, in canonical orientation.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be used, or the two do not lie on the same grid.
+    """
+    # The label map first: read as int16 like any image, it is shrunk before the scan comes.
+    label_map = read_label_map(label_path)
+    scan, source = read_scan(scan_path)
+    difference = grid_difference(source.geometry, label_map.source.geometry)
+    if difference:
+        raise InputError(
+            f"{label_path}: not on the grid of its scan {scan_path}: {difference}; segment it again"
+        )
+    return scan, label_map.in_lps
 
 
 def grid_difference(expected: Geometry, came: Geometry) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import InputError
 from app.imaging.crop import bounding_box, crop
 from app.imaging.geometry import LabelVolume
-from app.imaging.io import as_text, atomic_path, read_scan, write_volume
-from app.imaging.label_maps import grid_difference, read_label_map
+from app.imaging.io import as_text, atomic_path, write_volume
+from app.imaging.label_maps import read_pair
 from app.imaging.organ_volumes import organ_volumes_ml
 from app.imaging.volume import Volume
 from app.report.page import REPORT_NAME, PageCase, ViewerFiles, page_parts
@@ -170,37 +169,6 @@ class ReportWriter:
             return False
         self._num_bytes += num_bytes
         return True
-
-
-def read_pair(scan_path: Path, label_path: Path) -> tuple[Volume, LabelVolume]:
-    """Read a scan and its label map.
-
-    Parameters
-    ----------
-    scan_path, label_path : Path
-        In any orientation, but on the same grid.
-
-    Returns
-    -------
-    Volume of int16
-        The scan, in canonical orientation.
-    (Z, Y, X) array of uint8
-        The label map, in canonical orientation.
-
-    Raises
-    ------
-    InputError
-        If one of them cannot be used, or the two do not lie on the same grid.
-    """
-    # The label map first: read as int16 like any image, it is shrunk before the scan comes.
-    label_map = read_label_map(label_path)
-    scan, source = read_scan(scan_path)
-    difference = grid_difference(source.geometry, label_map.source.geometry)
-    if difference:
-        raise InputError(
-            f"{label_path}: not on the grid of its scan {scan_path}: {difference}; segment it again"
-        )
-    return scan, label_map.in_lps
 
 
 def _around_organs(labels: Volume) -> Volume:

@@ -48,7 +48,7 @@ def train_on_scans(
     config : TrainingConfig
         How; ``batch_size`` is that of each process.
     cases : CaseList
-        From :func:`settle_cases`.
+        From :func:`app.training.own_cases.settle_cases`.
     output : Path
         Folder for all that the run leaves.
     start_from : Path, optional
