@@ -6,6 +6,7 @@ from pathlib import Path
 from app.errors import InputError
 from app.imaging.io import ScanHeader
 from app.imaging.label_maps import read_label_map
+from app.imaging.segments import organs_by_value
 from app.labels import NUM_CLASSES
 from app.outputs import slicer
 from app.outputs.made_by import MadeBy
@@ -136,10 +137,10 @@ def convert_label_map(
         If a file cannot be written.
     """
     if label_path.name.lower().endswith(slicer.SUFFIX):
-        label_map = slicer.read_seg_nrrd(label_path)
+        organs = organs_by_value(label_path)
     else:
         organs = {value: value for value in range(NUM_CLASSES)}
-        label_map = read_label_map(label_path, stands_for=organs)
+    label_map = read_label_map(label_path, stands_for=organs)
     written: list[Path] = []
     if DICOM_SEG in formats:  # first, as it may be refused
         from app.outputs import dicom_seg

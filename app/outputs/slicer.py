@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from app.imaging import segments
 from app.imaging.io import write_volume
-from app.imaging.label_maps import LabelMap, read_label_map
+from app.imaging.label_maps import LabelMap
 from app.imaging.volume import Volume
 from app.labels import ORGANS, Organ
 from app.terminology import SCHEME, TERMS, Code
@@ -38,29 +38,6 @@ def write_seg_nrrd(label_map: LabelMap, path: Path) -> None:
     """
     volume = Volume(label_map.array, label_map.source.header.geometry)
     write_volume(volume, path, metadata=_metadata(label_map))
-
-
-def read_seg_nrrd(path: Path) -> LabelMap:
-    """Read a segmentation of 3D Slicer as a label map, its segments by their names.
-
-    Slicer numbers a segment that is added as it likes, so the values alone tell nothing.
-
-    Parameters
-    ----------
-    path : Path
-        File ending in ``.seg.nrrd``. Each segment is called as an organ is in
-        ``labels.json``, ``name`` or ``label``; upper and lower case are one.
-
-    Returns
-    -------
-    LabelMap
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, its segments overlap, or one is none of the organs.
-    """
-    return read_label_map(path, stands_for=segments.organs_by_value(path))
 
 
 def _metadata(label_map: LabelMap) -> dict[str, str]:
