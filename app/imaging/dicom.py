@@ -189,8 +189,7 @@ def read_stack(stack: Stack) -> tuple[ScanVolume, tuple[str, ...]]:
         rows = max(1, _PIECE_PIXELS // stored.shape[1])
         for top in range(0, len(stored), rows):
             part = slice(top, top + rows)
-            voxels[index, part], _, clipped = to_int16(stored[part], piece.slope, piece.intercept)
-            oddities.num_clipped += clipped
+            voxels[index, part] = to_int16(stored[part], piece.slope, piece.intercept, oddities)
     if voxels is None:
         raise UnreadableScanError(f"{stack.series.folder}: no slices; export the series again")
     return voxels, oddities.notes()

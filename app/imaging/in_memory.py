@@ -149,9 +149,7 @@ def _as_hu(array: npt.NDArray[Any]) -> tuple[ScanVolume, tuple[str, ...]]:
         oddities = Oddities()
         converted = np.empty(array.shape, np.int16)
         for plane, out in zip(array, converted, strict=True):
-            out[...], not_finite, clipped = to_int16(plane, 1.0, 0.0)
-            oddities.num_not_finite += not_finite
-            oddities.num_clipped += clipped
+            out[...] = to_int16(plane, 1.0, 0.0, oddities)
         return converted, (*oddities.notes(), *settle_offset(converted))
     owned = array.view()
     owned.flags.writeable = False

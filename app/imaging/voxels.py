@@ -206,8 +206,8 @@ def _stored_voxels(layout: Layout) -> Iterator[Stream]:
 
 
 def to_int16(
-    stored: npt.NDArray[Any], slope: float, intercept: float
-) -> tuple[npt.NDArray[np.int16], int, int]:
+    stored: npt.NDArray[Any], slope: float, intercept: float, oddities: Oddities
+) -> npt.NDArray[np.int16]:
     """Scale stored numbers to HU, round and clip them.
 
     Parameters
@@ -216,18 +216,15 @@ def to_int16(
         As in the file.
     slope, intercept : float
         HU = slope * stored + intercept.
+    oddities : Oddities
+        Counts those that were no numbers or had to be clipped.
 
     Returns
     -------
     ndarray of int16
         Of the same shape; what is no number has become air.
-    int
-        How many were no numbers.
-    int
-        How many had to be clipped.
     """
     numbers: npt.NDArray[Any]
-    num_not_finite = 0
     is_narrow = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4
     if is_narrow and slope == 1 and float(intercept).is_integer():
         # Beyond 40 bits no 32-bit number can bring it back into range.
@@ -236,12 +233,12 @@ def to_int16(
         with np.errstate(all="ignore"):
             numbers = np.rint(stored.astype(np.float64) * slope + intercept)
         finite = np.isfinite(numbers)
-        num_not_finite = numbers.size - int(np.count_nonzero(finite))
-        if num_not_finite:
+        if num_not_finite := numbers.size - int(np.count_nonzero(finite)):
             numbers = np.where(finite, numbers, AIR_HU)
+            oddities.num_not_finite += num_not_finite
     clipped = np.clip(numbers, _INT16.min, _INT16.max)
-    num_clipped = int(np.count_nonzero(clipped != numbers))
-    return clipped.astype(np.int16), num_not_finite, num_clipped
+    oddities.num_clipped += int(np.count_nonzero(clipped != numbers))
+    return clipped.astype(np.int16)
 
 
 def _check_can_hold(layout: Layout) -> None:
@@ -289,9 +286,7 @@ def _fill(
         else:
             if as_labels:
                 _check_whole(stored, layout)
-            target[...], not_finite, clipped = to_int16(stored, layout.slope, layout.intercept)
-            oddities.num_not_finite += not_finite
-            oddities.num_clipped += clipped
+            target[...] = to_int16(stored, layout.slope, layout.intercept, oddities)
         filled += num_whole
     return oddities
 

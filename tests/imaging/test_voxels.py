@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from app.errors import UnreadableScanError
 from app.imaging.geometry import Geometry
 from app.imaging.layout import Layout
-from app.imaging.voxels import Inflated, read_voxels, to_int16
+from app.imaging.voxels import Inflated, Oddities, read_voxels, to_int16
 
 SHAPE = (3, 4, 5)
 VOXELS = np.arange(60, dtype="<i2")
@@ -160,12 +160,13 @@ DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">i2", ">u
 )
 @example(stored=np.array([-(2**40) + 32766], np.int64), slope=1.0, intercept=1e300)
 def test_scaling_agrees_with_arithmetic_without_limits(stored, slope, intercept):
-    converted, num_not_finite, num_clipped = to_int16(stored, slope, intercept)
+    oddities = Oddities()
+    converted = to_int16(stored, slope, intercept, oddities)
     with np.errstate(all="ignore"):
         exact = np.rint(stored.astype(np.longdouble) * slope + intercept).astype(float)
     is_number = np.isfinite(exact)
     expected = np.where(is_number, np.clip(exact, -32768, 32767), -1024)
     # Doubles cannot tell numbers next to each other where 64 bits are all used.
     assert np.array_equal(converted, expected)
-    assert num_not_finite == np.count_nonzero(~is_number)
-    assert num_clipped == np.count_nonzero(is_number & (np.abs(exact + 0.5) > 32768))
+    assert oddities.num_not_finite == np.count_nonzero(~is_number)
+    assert oddities.num_clipped == np.count_nonzero(is_number & (np.abs(exact + 0.5) > 32768))
