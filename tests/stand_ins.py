@@ -89,8 +89,6 @@ def source_of(geometry):
     header = ScanHeader(
         path=Path("scan.nii"),
         geometry=geometry,
-        pixel_type="",
-        bytes_per_voxel=2,
         nifti_header=None,
     )
     orientation = Orientation(axes=(0, 1, 2), flipped=(False, False, False))

@@ -276,7 +276,7 @@ def plan_memory(
     Parameters
     ----------
     header : ScanHeader
-        Size, spacing and pixel type of the file.
+        Size and spacing of the scan, and the files it lies in.
     locate, segment : PhaseConfig
         The two phases.
     limit_bytes : int

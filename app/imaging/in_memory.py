@@ -59,9 +59,6 @@ def adopt_array(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Volume, So
     header = ScanHeader(
         path=_NAME,
         geometry=geometry,
-        pixel_type=str(array.dtype),
-        # Memory is planned by this: the array itself is its owner's, the int16 voxels are ours.
-        bytes_per_voxel=2,
         nifti_header=None,
         notes=spacing_notes(geometry),
     )

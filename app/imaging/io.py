@@ -60,10 +60,6 @@ class ScanHeader:
         The file, or the folder of a DICOM series.
     geometry : Geometry
         The grid as stored, whatever its orientation.
-    pixel_type : str
-        Name of the stored voxels' type, such as ``"16-bit signed integer"``.
-    bytes_per_voxel : int
-        Size of one stored voxel.
     nifti_header : bytes or None
         Of a NIfTI file, the header to hand on to the label map.
     notes : tuple of str
@@ -82,8 +78,6 @@ class ScanHeader:
 
     path: Path
     geometry: Geometry
-    pixel_type: str
-    bytes_per_voxel: int
     nifti_header: bytes | None
     notes: tuple[str, ...] = ()
     slice_files: tuple[Path, ...] = ()
@@ -137,7 +131,7 @@ def peek(path: Path) -> ScanHeader:
     Returns
     -------
     ScanHeader
-        Size, spacing and pixel type.
+        Grid, files, and what a user should know.
 
     Raises
     ------
@@ -317,8 +311,6 @@ def _open(
     header = ScanHeader(
         path=path,
         geometry=layout.geometry,
-        pixel_type=layout.pixel_type,
-        bytes_per_voxel=layout.dtype.itemsize,
         nifti_header=read_header(path) if is_nifti(path) else None,
         notes=layout.notes + spacing_notes(layout.geometry),
         files=(path,) if layout.path == path else (path, layout.path),
@@ -338,14 +330,11 @@ def _open_series(path: Path) -> tuple[ScanHeader, Callable[[], tuple[ScanVolume,
             f"{path}: file type not known; use DICOM or {', '.join(SCAN_SUFFIXES)}"
         )
     stack = dicom.stack_slices(dicom_series.series_of(path))
-    first = stack.slices[0].pixels
     slice_files = tuple(piece.path for piece in stack.slices)
     files = tuple(dict.fromkeys(slice_files))
     header = ScanHeader(
         path=path,
         geometry=stack.geometry,
-        pixel_type=f"{first.bits_allocated}-bit {'' if first.signed else 'un'}signed integer",
-        bytes_per_voxel=first.bits_allocated // 8,
         nifti_header=None,
         notes=stack.notes + spacing_notes(stack.geometry),
         slice_files=slice_files,

@@ -83,12 +83,6 @@ class Layout:
         """Give the layout whose voxels are the last bytes of the file."""
         return replace(self, start=max(0, self.path.stat().st_size - self.num_bytes))
 
-    @property
-    def pixel_type(self) -> str:
-        """Name of the voxels' type, such as ``"16-bit signed integer"``."""
-        kind = {"i": "signed integer", "u": "unsigned integer", "f": "float"}[self.dtype.kind]
-        return f"{8 * self.dtype.itemsize}-bit {kind}"
-
 
 def check_extents(path: Path, extents: Sequence[int]) -> tuple[int, int, int]:
     """Take the three spatial sizes out of all that a header gives.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from resident import resident_bytes
 
 from app.cascade import memory
@@ -31,7 +32,7 @@ from app.config import LOCATE, SEGMENT
 from app.control_groups import container_limit
 from app.errors import MemoryLimitError, UsageError
 from app.imaging.geometry import Geometry
-from app.imaging.io import ScanHeader
+from app.imaging.io import ScanHeader, peek
 from app.imaging.resample import grid_weights
 
 
@@ -95,12 +96,10 @@ def test_limit_of_the_system_below_the_program_itself_is_refused(monkeypatch):
         check_program_fits(1, locate_only=True)
 
 
-def header(shape, spacing_mm, bytes_per_voxel=2, slice_files=(), nifti_header=b"header"):
+def header(shape, spacing_mm, slice_files=(), nifti_header=b"header"):
     return ScanHeader(
         path=Path("scan.nii.gz"),
         geometry=Geometry(shape=shape, spacing_mm=spacing_mm),
-        pixel_type="",
-        bytes_per_voxel=bytes_per_voxel,
         nifti_header=nifti_header,
         slice_files=slice_files,
     )
@@ -171,9 +170,11 @@ def test_scan_that_does_not_fit_is_refused_before_it_is_loaded():
         plan(header((597, 512, 512), (1.25, 0.898, 0.898)), limit_bytes=GIB)
 
 
-def test_wide_pixels_need_no_more_for_they_become_hu_as_they_are_read():
-    shape, spacing_mm = (1338, 512, 512), (0.8, 0.9, 0.9)
-    narrow, wide = (plan(header(shape, spacing_mm, size)) for size in (2, 8))
+def test_wide_pixels_need_no_more_for_they_become_hu_as_they_are_read(tmp_path):
+    for name in ("int16", "float64"):
+        image = sitk.GetImageFromArray(np.zeros((30, 40, 50), name))
+        sitk.WriteImage(image, tmp_path / f"{name}.nii")
+    narrow, wide = (plan(peek(tmp_path / name)) for name in ("int16.nii", "float64.nii"))
     assert wide.steps == narrow.steps
 
 

@@ -43,11 +43,10 @@ def test_scan_is_read_in_zyx_order(tmp_path, suffix):
     assert source.header.geometry == scan.geometry
 
 
-def test_header_alone_gives_size_and_pixel_type(tmp_path):
+def test_header_alone_gives_the_grid(tmp_path):
     header = peek(write(tmp_path / "scan.nii.gz", hu(np.float32)))
     assert header.geometry.shape == SHAPE
-    assert header.bytes_per_voxel == 4
-    assert header.pixel_type == "32-bit float"
+    assert header.geometry.spacing_mm == pytest.approx(SPACING_MM)
 
 
 def test_voxels_outlive_the_image_they_came_from(tmp_path):

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging import metaimage, nrrd
 from app.imaging.io import peek, read_scan
 
 SHAPE = (4, 6, 5)
@@ -41,11 +42,13 @@ def edit(path, old, new):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dtype", VOXEL_TYPES)
 def test_every_form_and_voxel_type_is_read(tmp_path, suffix, packed, dtype):
-    scan, source = read_scan(save(tmp_path / f"scan.{suffix}", hu(dtype), packed=packed))
+    path = save(tmp_path / f"scan.{suffix}", hu(dtype), packed=packed)
+    scan, source = read_scan(path)
     assert np.array_equal(scan.array, hu(dtype))
     assert scan.geometry.spacing_mm == (3, 2, 1.5)
     assert scan.geometry.origin_mm == (30, 20, 10)
-    assert source.header.bytes_per_voxel == np.dtype(dtype).itemsize
+    layout = (metaimage if suffix in ("mha", "mhd") else nrrd).read_layout(path)
+    assert layout.dtype.itemsize == np.dtype(dtype).itemsize
     assert len(source.notes) == (dtype == "int8")  # which has no room for bone
 
 
