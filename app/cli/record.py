@@ -63,8 +63,8 @@ def state_of(scan_path: Path) -> dict[str, int]:
     return _state_of(scan_path, _files_of(scan_path))
 
 
-def content_sha256(scan_path: Path) -> str | None:
-    """Give the SHA-256 of all that a scan is read from, in hexadecimal.
+def state_and_content(scan_path: Path) -> tuple[dict[str, int], str | None]:
+    """Give the state of a scan and the SHA-256 of all that it is read from.
 
     Parameters
     ----------
@@ -73,22 +73,16 @@ def content_sha256(scan_path: Path) -> str | None:
 
     Returns
     -------
+    dict of str to int
+        As from :func:`state_of`, after the content was read.
     str or None
-        Of the file; of several, of their bytes one file after the other, by name. None
-        if they hold more than 16 GiB, which are not read.
+        In hexadecimal: of the file; of several, of their bytes one file after the other, by
+        name. None if they hold more than 16 GiB, which are not read.
 
     Raises
     ------
-    OSError
-        If a file cannot be read.
-    """
-    return _sha256_of_all(_files_of(scan_path))
-
-
-def state_and_content(scan_path: Path) -> tuple[dict[str, int], str | None]:
-    """Give what :func:`state_of` and :func:`content_sha256` do, looking for the files once.
-
-    The state is that after the content was read.
+    UnreadableScanError, OSError
+        If a file is not there, or cannot be read.
     """
     files = _files_of(scan_path)
     sha256 = _sha256_of_all(files)

@@ -1,6 +1,5 @@
 """Refine a folder of label maps with a folder of predictions."""
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ from app.errors import CascadeError, InputError, UsageError
 from app.imaging.geometry import FloatVolume, LabelVolume, SpacingZYX
 from app.imaging.io import Source, read_scan, write_label_map
 from app.imaging.label_maps import grid_difference, read_label_map
-
-logger = logging.getLogger(__name__)
 
 Rule: TypeAlias = Literal["published", "plausible"]
 RULES: tuple[Rule, ...] = get_args(Rule)

@@ -1,9 +1,8 @@
-"""Boxes of voxels: found around a mask, moved between grids, cut out, put back."""
+"""Boxes of voxels: found around a mask, moved between grids, cut out."""
 
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from app.errors import EmptyRegionError
 from app.imaging.geometry import BoolVolume, Box, IndexZYX, SpacingZYX
@@ -144,18 +143,3 @@ def crop(volume: Volume, box: Box) -> Volume:
         A view of ``box.shape``.
     """
     return Volume(volume.array[box.slices], volume.geometry.crop(box))
-
-
-def paste(part: npt.NDArray[np.generic], box: Box, onto: npt.NDArray[np.generic]) -> None:
-    """Put a cut-out array back where it came from, in place.
-
-    Parameters
-    ----------
-    part : array of ``box.shape``
-        What to write.
-    box : Box
-        Where to write it.
-    onto : (Z, Y, X) ndarray
-        The full array; voxels outside the box stay as they are.
-    """
-    onto[box.slices] = part

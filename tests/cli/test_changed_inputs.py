@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from dicom_files import write_series
 
 from app.cli.main import main
-from app.cli.record import content_sha256
+from app.cli.record import state_and_content
 from app.manifest import sha256_of
 
 SHAPE, SPACING_MM = (20, 30, 26), (9.0, 6.0, 7.0)
@@ -224,8 +224,8 @@ def test_contents_are_of_all_files_and_no_other(tmp_path):
     image = sitk.GetImageFromArray(hu_of(350))
     sitk.WriteImage(image, tmp_path / "a.mhd")
     (tmp_path / "b.raw").write_bytes(b"not of it")
-    before = content_sha256(tmp_path / "a.mhd")
+    _, before = state_and_content(tmp_path / "a.mhd")
     (tmp_path / "b.raw").write_bytes(b"changed")
-    assert content_sha256(tmp_path / "a.mhd") == before
+    assert state_and_content(tmp_path / "a.mhd")[1] == before
     write_other(tmp_path / "a.raw")
-    assert content_sha256(tmp_path / "a.mhd") != before
+    assert state_and_content(tmp_path / "a.mhd")[1] != before

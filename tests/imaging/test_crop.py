@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import EmptyRegionError
-from app.imaging.crop import bounding_box, box_on_grid, crop, paste, widen
+from app.imaging.crop import bounding_box, box_on_grid, crop, widen
 from app.imaging.geometry import Box, Geometry
 from app.imaging.volume import Volume
 
@@ -104,14 +104,13 @@ def test_crop_is_a_view_that_knows_its_place():
     start=st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 4)),
     extent=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 4)),
 )
-def test_paste_undoes_crop(start, extent):
-    array = np.random.default_rng(1).integers(0, 99, (4, 6, 8)).astype(np.int16)
+def test_crop_is_a_view_of_the_box_and_of_no_more(start, extent):
+    array = np.zeros((4, 6, 8), np.int16)
     box = Box(start=start, stop=tuple(np.add(start, extent).tolist()))
     part = crop(Volume(array, Geometry(shape=(4, 6, 8), spacing_mm=(3.0, 2.0, 1.0))), box)
-    emptied = array.copy()
-    emptied[box.slices] = -1
-    paste(part.array, box, emptied)
-    assert np.array_equal(emptied, array)
+    part.array[...] = 1
+    assert array[box.slices].all()
+    assert array.sum() == np.prod(extent)
 
 
 def test_crop_of_a_crop_is_the_crop_itself():
