@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from app.evaluation.protocols import Score
 from app.imaging.geometry import BoolVolume, ScanVolume, SpacingZYX
-from app.imaging.picture import DISPLAY_WINDOW_HU, OPACITY, outline
+from app.imaging.picture import DISPLAY_WINDOW_HU, OPACITY, Plane, outline, three_planes
 
 NUM_WORST = 10
 
@@ -136,19 +135,15 @@ def draw_disagreement(
         RGB; the patient's right is on the left, front and head are up.
     """
     wrong = mask_gt ^ mask_pred
-    step_z, step_y, step_x = spacing_mm
     z, y, x = (int(wrong.sum(others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
     behind = scan
     if behind is None:
         behind = np.broadcast_to(np.int16(DISPLAY_WINDOW_HU[0]), wrong.shape)
-    planes = [
-        (mask_gt[z], mask_pred[z], behind[z], (step_y, step_x)),
-        (mask_gt[::-1, y], mask_pred[::-1, y], behind[::-1, y], (step_z, step_x)),
-        (mask_gt[::-1, :, x], mask_pred[::-1, :, x], behind[::-1, :, x], (step_z, step_y)),
-    ]
+    kinds = mask_gt.astype(np.uint8) + 2 * mask_pred.astype(np.uint8)
+    planes = three_planes(behind, kinds, spacing_mm, (z, y, x))
     opacity = 1.0 if scan is None else OPACITY
     longest_mm = max(num * step for num, step in zip(wrong.shape, spacing_mm, strict=True))
-    painted = [_paint(*plane, PLANE_PIXELS / longest_mm, opacity) for plane in planes]
+    painted = [_paint(plane, PLANE_PIXELS / longest_mm, opacity) for plane in planes]
     width = sum(image.width for image in painted) + (len(painted) + 1) * MARGIN_PIXELS
     height = max(image.height for image in painted) + 2 * MARGIN_PIXELS
     picture = Image.new("RGB", (width, height), "black")
@@ -159,27 +154,22 @@ def draw_disagreement(
     return picture
 
 
-def _paint(
-    plane_gt: npt.NDArray[np.bool_],
-    plane_pred: npt.NDArray[np.bool_],
-    plane_hu: npt.NDArray[np.int16],
-    spacing_mm: tuple[float, float],
-    pixels_per_mm: float,
-    opacity: float,
-) -> Image.Image:
-    """Draw one plane with square pixels over the scan; the reference is outlined."""
-    kinds = plane_gt.astype(np.uint8) + 2 * plane_pred.astype(np.uint8)
+def _paint(plane: Plane, pixels_per_mm: float, opacity: float) -> Image.Image:
+    """Draw one plane with square pixels over the scan; the reference is outlined.
+
+    Its labels are 1 for the reference, 2 for the prediction, 3 for both.
+    """
     rows, columns = (
         max(1, round(num * step * pixels_per_mm))
-        for num, step in zip(kinds.shape, spacing_mm, strict=True)
+        for num, step in zip(plane.labels.shape, plane.spacing_mm, strict=True)
     )
-    blocky = Image.fromarray(np.pad(kinds, 1))
+    blocky = Image.fromarray(np.pad(plane.labels, 1))
     # One voxel of background all around, so that outlines at the border show.
-    scale_rows, scale_columns = rows / plane_gt.shape[0], columns / plane_gt.shape[1]
+    scale_rows, scale_columns = rows / plane.labels.shape[0], columns / plane.labels.shape[1]
     size = (round(columns + 2 * scale_columns), round(rows + 2 * scale_rows))
     drawn = np.asarray(blocky.resize(size, Image.Resampling.NEAREST))
     low, high = DISPLAY_WINDOW_HU
-    gray = (np.clip(plane_hu, low, high) - low) * (255 / (high - low))
+    gray = (np.clip(plane.hu, low, high) - low) * (255 / (high - low))
     smooth = Image.fromarray(np.pad(np.rint(gray).astype(np.uint8), 1, mode="edge"))
     shades = np.asarray(smooth.resize(size, Image.Resampling.BILINEAR), np.float32)[..., None]
     palette = np.array([(0, 0, 0), MISSED_COLOR, ADDED_COLOR, BOTH_COLOR], np.float32)
