@@ -41,6 +41,23 @@ def correlated_noise(
     return result
 
 
+def draw_nodes(
+    rng: np.random.Generator, shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float
+) -> FloatVolume:
+    """Draw normal values at nodes a given distance apart, as many as cover a grid.
+
+    Parameters are those of :func:`smooth_field`.
+
+    Returns
+    -------
+    (nodes along z, along y, along x) array of float32
+    """
+    z, y, x = (
+        math.ceil(size * step / node_mm) + 1 for size, step in zip(shape, spacing_mm, strict=True)
+    )
+    return rng.standard_normal((z, y, x), dtype=np.float32)
+
+
 def smooth_field(
     rng: np.random.Generator, shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float
 ) -> FloatVolume:
@@ -59,10 +76,7 @@ def smooth_field(
     -------
     (Z, Y, X) array of float32
     """
-    z, y, x = (
-        math.ceil(size * step / node_mm) + 1 for size, step in zip(shape, spacing_mm, strict=True)
-    )
-    nodes = rng.standard_normal((z, y, x), dtype=np.float32)
+    nodes = draw_nodes(rng, shape, spacing_mm, node_mm)
     return resample_linear(nodes, (node_mm, node_mm, node_mm), spacing_mm, shape)
 
 
