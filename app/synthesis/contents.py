@@ -14,7 +14,7 @@ from app.synthesis.fields import smooth_noise
 from app.synthesis.interior import beside
 from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
-from app.synthesis.tissues import BOWEL, Tissue
+from app.synthesis.tissues import BOWEL, Tissue, look_up
 
 FED_BOWEL = (*BOWEL, Tissue.FOOD, Tissue.ORAL_CONTRAST)
 """Food and contrast agent lie in the stomach, too, which is filled after the bowel."""
@@ -47,9 +47,9 @@ _GAS_BESIDE_STOMACH, _GAS_ELSEWHERE = 0.48, 0.25
 def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
     """Give every voxel one of several tissues, in pieces of about the given size."""
     field = np.abs(scene.noise(node_mm)) * (1.3 * len(choices) / 2)
-    index = np.minimum(field.astype(np.uint8), len(choices) - 1)
-    pieces: LabelVolume = np.array(choices, np.uint8)[index]
-    return pieces
+    table = np.full(256, choices[-1], np.uint8)
+    table[: len(choices)] = choices
+    return look_up(table, field.astype(np.uint8))
 
 
 def _draw_contents(scene: Scene) -> list[Tissue]:

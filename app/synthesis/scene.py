@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume, SpacingZYX
 from app.synthesis.fields import distance_mm, smooth_noise
-from app.synthesis.tissues import Tissue
+from app.synthesis.tissues import Tissue, look_up
 
 
 def _marks(kinds: Iterable[Tissue]) -> npt.NDArray[np.bool_]:
@@ -43,8 +43,7 @@ class Scene:
 
     def where(self, kinds: Iterable[Tissue]) -> BoolVolume:
         """Mark the voxels of some tissues."""
-        marked: BoolVolume = _marks(kinds)[self.tissues]
-        return marked
+        return look_up(_marks(kinds), self.tissues)
 
     def turn(self, mask: BoolVolume, tissue: Tissue) -> None:
         """Make the marked voxels another tissue."""
@@ -122,7 +121,7 @@ class Scene:
         """Choose a voxel of some tissues, near another if told; None where there is none."""
         # Every third voxel along each axis tells as well where a tissue lies.
         thinned = self.tissues[::3, ::3, ::3]
-        marked = _marks(kinds)[thinned]
+        marked = look_up(_marks(kinds), thinned)
         if near is not None:
             size = [2 * round(reach_mm / (3 * step)) + 1 for step in self.spacing_mm]
             marked &= ndimage.maximum_filter(thinned == near, size)

@@ -31,7 +31,7 @@ from app.synthesis.retroperitoneum import (
 )
 from app.synthesis.scene import Scene
 from app.synthesis.spine import add_spurs, mottle_marrow
-from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue
+from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue, look_up
 from app.synthesis.vessels import add_liver_vessels, add_lung_vessels
 
 REMOVED_SHARE = {
@@ -81,7 +81,7 @@ def remove_organs(scene: Scene) -> list[int]:
     if removed:
         table = np.arange(256, dtype=np.uint8)
         table[np.isin(ORGAN_OF_TISSUE, removed)] = Tissue.MESENTERY
-        scene.tissues[...] = table[scene.tissues]
+        scene.tissues[...] = look_up(table, scene.tissues)
     return removed
 
 
@@ -142,7 +142,7 @@ def add_lesions(scene: Scene) -> None:
         if center is None:
             continue
         lesion = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0)))))
-        lesion &= ORGAN_OF_TISSUE[scene.tissues] == organ
+        lesion &= look_up(ORGAN_OF_TISSUE, scene.tissues) == organ
         scene.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
 
 
