@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
-from app.synthesis.fields import smooth_noise
 from app.synthesis.interior import beside
 from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
@@ -77,14 +76,13 @@ def _let_gas_rise(scene: Scene, contents: LabelVolume, bowel: BoolVolume) -> Non
     rows = np.flatnonzero(bowel.any((0, 2)))
     if not len(rows):
         return
-    num_z, num_y, num_x = contents.shape
     level = rows[0] + scene.rng.uniform(-0.1, 1.0) * (rows[-1] - rows[0])
     # Rounded, so that it is flat within a loop and another in the next one.
     node_mm = scene.rng.uniform(50.0, 120.0)
-    steps = smooth_noise((num_z, 1, num_x), scene.spacing_mm, node_mm, scene.rng).round()
+    steps = scene.noise_of_lines(node_mm).round()
     level_of_loop = level + steps * (scene.rng.uniform(0.0, 25.0) / scene.spacing_mm[1])
     contents[contents == Tissue.BOWEL_GAS] = Tissue.BOWEL_CONTENT
-    contents[np.arange(num_y)[:, None] < level_of_loop] = Tissue.BOWEL_GAS
+    contents[np.arange(contents.shape[1])[:, None] < level_of_loop] = Tissue.BOWEL_GAS
 
 
 def _fill(scene: Scene, bowel: BoolVolume, node_mm: float) -> LabelVolume:
@@ -160,16 +158,16 @@ def add_wide_colon(scene: Scene) -> None:
         if center is None:
             continue
         radius_mm = scene.rng.uniform(16.0, 36.0)
-        depth_mm = scene.tube_depth_mm(center, radius_mm, length_mm=scene.rng.uniform(0.0, 220.0))
-        colon = scene.where(room) & (depth_mm > 0)
+        part, depth_mm = scene.tube(center, radius_mm, length_mm=scene.rng.uniform(0.0, 220.0))
+        colon = part.where(room) & (depth_mm > 0)
         # An organ that dents the colon still has the colon's wall before it.
         lumen = colon & (depth_mm > scene.rng.uniform(1.0, 3.0)) & ~beside(~colon)
         if scene.rng.random() < 0.6:
-            lumen &= ~_haustral_folds(scene, depth_mm, radius_mm)
-        scene.turn(colon, Tissue.COLON_WALL)
+            lumen &= ~_haustral_folds(part, depth_mm, radius_mm)
+        part.turn(colon, Tissue.COLON_WALL)
         gas_share = _GAS_BESIDE_STOMACH if organ == Tissue.STOMACH else _GAS_ELSEWHERE
-        contents = _fill_evenly(scene, lumen, gas_share)
-        scene.tissues[lumen] = contents[lumen]
+        contents = _fill_evenly(part, lumen, gas_share)
+        part.tissues[lumen] = contents[lumen]
 
 
 def _haustral_folds(scene: Scene, depth_mm: FloatVolume, radius_mm: float) -> BoolVolume:
@@ -264,7 +262,7 @@ def _lay_loop(
     radius_mm = loops.radius_mm * scene.rng.uniform(0.75, 1.25)
     length_mm = scene.rng.uniform(0.0, 4.0) * radius_mm
     part, at = scene.around(center, 0.5 * length_mm + 1.5 * radius_mm + loops.gap_mm)
-    depth_mm = part.tube_depth_mm(at, radius_mm, length_mm)
+    part, depth_mm = part.tube(at, radius_mm, length_mm, margin_mm=loops.gap_mm)
     free = part.where(room)
     part.turn(free & (depth_mm > -loops.gap_mm), Tissue.MESENTERY)
     loop = free & (depth_mm > 0)

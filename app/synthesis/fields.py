@@ -1,15 +1,19 @@
 """Random fields: noise with a correlation length, and smooth variation over a body."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from app.imaging.geometry import BoolVolume, FloatVolume, IndexZYX, SpacingZYX
+from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, SpacingZYX
 from app.imaging.resample import resample_linear, resampled_shape
 
 _STEPS_PER_LENGTH = 1.2
 """Noise is drawn on a grid no finer than this share of its correlation length."""
+
+_UNIT_VARIANCE = 1.5**1.5
+"""Interpolation in three directions shrinks the mean variance by (2/3)**3."""
 
 
 def correlated_noise(
@@ -80,17 +84,56 @@ def smooth_field(
     return resample_linear(nodes, (node_mm, node_mm, node_mm), spacing_mm, shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """A smooth field of unit variance over its whole volume, which is worked out where asked for.
+
+    Parameters
+    ----------
+    nodes : (nodes along z, along y, along x) array of float32
+        What it is between, see :func:`draw_nodes`.
+    node_mm : float
+        Distance between nodes, in mm.
+    shape, spacing_mm : (z, y, x)
+        The grid, in voxels and mm.
+    """
+
+    nodes: FloatVolume
+    node_mm: float
+    shape: IndexZYX
+    spacing_mm: SpacingZYX
+
+    @property
+    def highest(self) -> float:
+        """What the field is nowhere above."""
+        return _UNIT_VARIANCE * float(self.nodes.max())
+
+    def part(self, part: Box | None = None) -> FloatVolume:
+        """Work out the field in a part of the grid; by default all of it."""
+        node_mm = (self.node_mm, self.node_mm, self.node_mm)
+        field = resample_linear(self.nodes, node_mm, self.spacing_mm, self.shape, part)
+        field *= _UNIT_VARIANCE
+        return field
+
+
+def draw_noise(
+    shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float, rng: np.random.Generator
+) -> Noise:
+    """Draw a smooth field that has unit variance over its whole volume, not only at its nodes.
+
+    Parameters are those of :func:`smooth_field`.
+    """
+    return Noise(draw_nodes(rng, shape, spacing_mm, node_mm), node_mm, shape, spacing_mm)
+
+
 def smooth_noise(
     shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float, rng: np.random.Generator
 ) -> FloatVolume:
-    """Draw a smooth field that has unit variance over its whole volume, not only at its nodes.
+    """Draw what :func:`draw_noise` does, and work it out everywhere.
 
     Parameters and result are those of :func:`smooth_field`.
     """
-    # Interpolation in three directions shrinks the mean variance by (2/3)**3.
-    noise = smooth_field(rng, shape, spacing_mm, node_mm)
-    noise *= 1.5**1.5
-    return noise
+    return draw_noise(shape, spacing_mm, node_mm, rng).part()
 
 
 def distance_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> FloatVolume:

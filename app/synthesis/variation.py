@@ -121,17 +121,18 @@ def add_masses(scene: Scene) -> None:
         center = scene.place(_SOFT)
         if center is None:
             return
-        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0)))))
-        mass &= scene.where((*_SOFT, Tissue.FAT))
+        radius_mm = float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0))))
+        part, mass = scene.ball(center, radius_mm)
+        mass &= part.where((*_SOFT, Tissue.FAT))
         if scene.rng.random() < 0.6:
-            scene.turn(mass, Tissue.MASS)
+            part.turn(mass, Tissue.MASS)
             if scene.rng.random() < 0.5:
-                scene.turn(mass & (scene.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
+                part.turn(mass & (part.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
             continue
-        scene.turn(mass, Tissue.CYST)
+        part.turn(mass, Tissue.CYST)
         if scene.rng.random() < 0.7:
-            walls = np.abs(scene.noise(scene.rng.uniform(25.0, 70.0))) < 0.05
-            scene.turn(mass & walls, Tissue.MASS)
+            walls = np.abs(part.noise(scene.rng.uniform(25.0, 70.0))) < 0.05
+            part.turn(mass & walls, Tissue.MASS)
 
 
 def add_lesions(scene: Scene) -> None:
@@ -141,9 +142,10 @@ def add_lesions(scene: Scene) -> None:
         center = scene.place((organ,))
         if center is None:
             continue
-        lesion = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0)))))
-        lesion &= look_up(ORGAN_OF_TISSUE, scene.tissues) == organ
-        scene.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
+        radius_mm = float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0))))
+        part, lesion = scene.ball(center, radius_mm)
+        lesion &= look_up(ORGAN_OF_TISSUE, part.tissues) == organ
+        part.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
 
 
 def calcify(scene: Scene) -> None:
