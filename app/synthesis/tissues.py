@@ -208,5 +208,5 @@ def look_up(table: npt.NDArray[Any], tissues: LabelVolume) -> npt.NDArray[Any]:
         Of the same shape.
     """
     # NumPy turns each index into eight bytes first; Python translates bytes as they are.
-    found = bytearray(tissues).translate(table.tobytes())
+    found = bytearray(np.ascontiguousarray(tissues)).translate(table.tobytes())
     return np.frombuffer(found, table.dtype).reshape(tissues.shape)
