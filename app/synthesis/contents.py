@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
+from app.synthesis.fields import near_crossing
 from app.synthesis.interior import beside
 from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
@@ -114,20 +115,36 @@ def distend_bowel(scene: Scene) -> None:
     scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
 
 
+def _near_axis(
+    room: BoolVolume, first: FloatVolume, second: FloatVolume, node_mm: float, radius_mm: float
+) -> tuple[BoolVolume, npt.NDArray[np.float32]]:
+    """Mark what may lie in a tube where two random sheets cross, and tell its distance in mm."""
+    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis. What
+    # rounding may add to it is far less than the millionth more that is looked at.
+    near, from_axis = near_crossing(room, first, second, 1.000001 * radius_mm * 1.6 / node_mm)
+    return near, from_axis * (node_mm / 1.6)
+
+
+def _part_of(near: BoolVolume, chosen: npt.NDArray[np.bool_]) -> BoolVolume:
+    """Give the mask of some of the voxels that a mask holds."""
+    part = near.copy()
+    part[near] = chosen
+    return part
+
+
 @within_peritoneum
 def add_loops(scene: Scene) -> None:
     """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
     node_mm = scene.rng.uniform(28.0, 110.0)
     first, second = scene.noise(node_mm), scene.noise(node_mm)
-    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis.
-    from_axis_mm = np.hypot(first, second) * (node_mm / 1.6)
     radius_mm = node_mm * scene.rng.uniform(0.18, 0.4)
     wall_mm = scene.rng.uniform(1.0, 3.5)
     room = scene.tissues == Tissue.MESENTERY
     room &= scene.noise(90.0) > scene.rng.uniform(-1.2, 0.8)
     wall = Tissue.BOWEL_WALL if scene.rng.random() < 0.6 else Tissue.COLON_WALL
-    scene.turn(room & (from_axis_mm < radius_mm), wall)
-    lumen = room & (from_axis_mm < radius_mm - wall_mm)
+    near, from_axis_mm = _near_axis(room, first, second, node_mm, radius_mm)
+    scene.turn(_part_of(near, from_axis_mm < radius_mm), wall)
+    lumen = _part_of(near, from_axis_mm < radius_mm - wall_mm)
     contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
     scene.tissues[lumen] = contents[lumen]
 
@@ -188,11 +205,12 @@ def pack_loops(scene: Scene) -> None:
         return
     radius_mm = scene.rng.uniform(8.0, 17.0)
     node_mm = radius_mm * scene.rng.uniform(1.3, 2.6)
-    from_axis_mm = np.hypot(scene.noise(node_mm), scene.noise(node_mm)) * (node_mm / 1.6)
-    scene.turn(room & (from_axis_mm < radius_mm), Tissue.BOWEL_WALL)
+    first, second = scene.noise(node_mm), scene.noise(node_mm)
+    near, from_axis_mm = _near_axis(room, first, second, node_mm, radius_mm)
+    scene.turn(_part_of(near, from_axis_mm < radius_mm), Tissue.BOWEL_WALL)
     if scene.rng.random() < 0.35:
         return  # collapsed: wall against wall
-    lumen = room & (from_axis_mm < radius_mm - scene.rng.uniform(1.5, 4.0))
+    lumen = _part_of(near, from_axis_mm < radius_mm - scene.rng.uniform(1.5, 4.0))
     contents = np.full(lumen.shape, Tissue.BOWEL_FLUID, np.uint8)
     if scene.rng.random() < 0.2:
         contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))

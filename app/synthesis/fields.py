@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, SpacingZYX
@@ -134,6 +135,32 @@ def smooth_noise(
     Parameters and result are those of :func:`smooth_field`.
     """
     return draw_noise(shape, spacing_mm, node_mm, rng).part()
+
+
+def near_crossing(
+    room: BoolVolume, first: FloatVolume, second: FloatVolume, width: float
+) -> tuple[BoolVolume, npt.NDArray[np.float32]]:
+    """Find the line where two fields cross zero together.
+
+    Parameters
+    ----------
+    room : (Z, Y, X) array of bool
+        Where to look.
+    first, second : (Z, Y, X) arrays of float32
+        The fields.
+    width : float
+        How far from zero both may be together.
+
+    Returns
+    -------
+    near : (Z, Y, X) array of bool
+        Voxels of the room that may be so near: the first field is.
+    from_zero : (N,) array of float32
+        How far from zero both are together, in each of these.
+    """
+    # The root of a sum of squares is slow, and most of the volume is too far off by one of them.
+    near = room & (np.abs(first) < width)
+    return near, np.hypot(first[near], second[near])
 
 
 def distance_mm(mask: BoolVolume, spacing_mm: SpacingZYX) -> FloatVolume:

@@ -20,6 +20,7 @@ from app.synthesis.contents import (
     refill_stomach,
 )
 from app.synthesis.crura import lay_crura
+from app.synthesis.fields import near_crossing
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
 from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
@@ -189,8 +190,10 @@ def add_strands(scene: Scene) -> None:
     node_mm = scene.rng.uniform(16.0, 34.0)
     first, second = scene.noise(node_mm), scene.noise(node_mm)
     width = 1.6 * scene.rng.uniform(1.2, 3.0) / node_mm
-    scene.turn(fat & (np.hypot(first, second) < width), Tissue.VEIN)
-    scene.turn(fat & (np.hypot(first - 0.5, second) < 0.7 * width), Tissue.ARTERY)
+    for offset, share, vessel in ((0.0, 1.0, Tissue.VEIN), (0.5, 0.7, Tissue.ARTERY)):
+        near, from_axis = near_crossing(fat, first - offset, second, share * width)
+        near[near] = from_axis < share * width
+        scene.turn(near, vessel)
     if scene.rng.random() < 0.2:
         scene.turn(fat & (np.abs(first) < 0.6 * width), Tissue.FLUID)
 
