@@ -211,10 +211,14 @@ def add_limb(scene: Scene) -> None:
     lean_y, lean_x = scene.rng.uniform(-0.5, 0.5, 2)
     off_y = y[None, :, None] - lean_y * z[:, None, None]
     off_x = x[None, None, :] - lean_x * z[:, None, None]
-    from_axis = np.hypot(off_y, off_x)
     radius = scene.rng.uniform(32.0, 55.0)
     fat = scene.rng.uniform(3.0, 16.0)
-    parted = np.abs(scene.noise(30.0)) < 0.1
+    # Roots are slow: they are taken where there is air and the axis may be near.
+    near = air & (np.abs(off_y) < radius) & (np.abs(off_x) < radius)
+    off_y, off_x = (np.broadcast_to(off, near.shape)[near] for off in (off_y, off_x))
+    from_axis = np.hypot(off_y, off_x)
+    parted = np.abs(scene.noise(30.0)[near]) < 0.1
+    limb = scene.tissues[near]
     for inside, tissue in (
         (from_axis < radius, Tissue.SKIN),
         (from_axis < radius - 2.0, Tissue.FAT),
@@ -224,7 +228,8 @@ def add_limb(scene: Scene) -> None:
         (from_axis < 12.0, Tissue.CORTICAL_BONE),
         (from_axis < 7.5, Tissue.TRABECULAR_BONE),
     ):
-        scene.turn(air & inside, tissue)
+        limb[inside] = tissue
+    scene.tissues[near] = limb
 
 
 VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
