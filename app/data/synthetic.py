@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from app.config import PhaseConfig
+from app.data.placement import Placement, cut, cut_with_middles
 from app.errors import UnreadableScanError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.intensity import normalize
-from app.imaging.resample import resample_linear
+from app.imaging.resample import linear_weights, resample_linear
 from app.synthesis.appearance import AIR_HU, Appearance, render, scan
 from app.synthesis.bank import read_body
-from app.synthesis.fields import smooth_field
+from app.synthesis.fields import draw_nodes
 from app.synthesis.spine import draw_aged_appearance
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 from app.synthesis.variation import unlabel, vary
@@ -115,7 +115,7 @@ def random_placement(
     shape: IndexZYX,
     spacing_mm: SpacingZYX,
     rng: np.random.Generator,
-) -> FloatVolume:
+) -> Placement:
     """Lay a turned, scaled and bent patch into a body.
 
     Parameters
@@ -131,45 +131,33 @@ def random_placement(
 
     Returns
     -------
-    (3, Z, Y, X) array of float32
-        Place of each voxel of the patch in the body, in voxels (z, y, x).
+    Placement
     """
+    step_z, step_y, step_x = spacing_mm
     amplitude_mm = rng.uniform(0.0, 5.0)
-    displaced = np.empty((3, *shape), np.float32)
+    bends, offsets_mm = [], []
     for axis, (size, step) in enumerate(zip(shape, spacing_mm, strict=True)):
-        bend = smooth_field(rng, shape, spacing_mm, BEND_MM)
-        place = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * step
-        place = np.expand_dims(place, [other for other in range(3) if other != axis])
-        np.add(amplitude_mm * bend, place, out=displaced[axis])
+        nodes = draw_nodes(rng, shape, spacing_mm, BEND_MM)
+        num_nodes = len(nodes)
+        bend = resample_linear(
+            nodes,
+            (BEND_MM, BEND_MM, BEND_MM),
+            (BEND_MM, step_y, step_x),
+            (num_nodes, *shape[1:]),
+        )
+        bends.append(bend.reshape(num_nodes, -1))
+        offset_mm = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * step
+        offsets_mm.append(np.expand_dims(offset_mm, [a for a in range(3) if a != axis]))
     scale = rng.uniform(0.87, 1.15) * rng.uniform(0.95, 1.05, 3)
-    matrix = (_rotation(rng) * scale / np.array(body.spacing_mm)[:, None]).astype(np.float32)
-    source: FloatVolume = np.tensordot(matrix, displaced, axes=1).astype(np.float32, copy=False)
-    source += np.asarray(center, np.float32).reshape(3, 1, 1, 1)
-    return source
-
-
-def cut_patch(body: Body, source: FloatVolume) -> LabelVolume:
-    """Cut a patch of tissues out of a body.
-
-    Parameters
-    ----------
-    body : Body
-        Where to cut.
-    source : (3, Z, Y, X) array of float32
-        See :func:`random_placement`.
-
-    Returns
-    -------
-    (Z, Y, X) array of uint8
-        Tissues; air where the patch leaves the body's volume.
-    """
-    return ndimage.map_coordinates(body.tissues, source, order=0, mode="constant", cval=Tissue.AIR)  # type: ignore[no-any-return]
-
-
-def _blocks_center(source: FloatVolume) -> FloatVolume:
-    """Give the middle of each block of 2 x 2 x 2 places."""
-    middle: FloatVolume = 0.5 * (source[:, ::2, ::2, ::2] + source[:, 1::2, 1::2, 1::2])
-    return middle
+    return Placement(
+        shape=shape,
+        offsets_mm=offsets_mm,
+        bends=bends,
+        along_z=linear_weights(shape[0], step_z, num_nodes, BEND_MM),
+        amplitude_mm=amplitude_mm,
+        matrix=(_rotation(rng) * scale / np.array(body.spacing_mm)[:, None]).astype(np.float32),
+        center=np.asarray(center, np.float32),
+    )
 
 
 def draw_scan(
@@ -195,9 +183,9 @@ def draw_scan(
     """
     (num_z, num_y, num_x), (step_z, step_y, step_x) = shape, spacing_mm
     fine_shape, fine_mm = (2 * num_z, 2 * num_y, 2 * num_x), (step_z / 2, step_y / 2, step_x / 2)
-    source = random_placement(body, center, fine_shape, fine_mm, rng)
-    tissues = cut_patch(body, source)
-    labels = ORGAN_OF_TISSUE[cut_patch(body, _blocks_center(source))]
+    placement = random_placement(body, center, fine_shape, fine_mm, rng)
+    tissues, middles = cut_with_middles(body.tissues, placement)
+    labels = ORGAN_OF_TISSUE[middles]
     unlabel(labels, tissues, vary(tissues, fine_mm, rng))
     hu, scanned_mm = scan(tissues, fine_mm, draw_aged_appearance(rng), rng)
     return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
@@ -309,8 +297,8 @@ def locate_example(
     reach = np.array(shape) * config.spacing_mm / np.array(body.spacing_mm)
     slack = np.maximum(size - reach, 0.0) / 2
     center = size / 2 + rng.uniform(-1, 1, 3) * (slack + 0.1 * reach)
-    source = random_placement(body, center, shape, config.spacing_mm, rng)
-    tissues = cut_patch(body, source)
+    placement = random_placement(body, center, shape, config.spacing_mm, rng)
+    tissues = cut(body.tissues, placement)
     organs = ORGAN_OF_TISSUE[tissues]
     unlabel(organs, tissues, vary(tissues, config.spacing_mm, rng))
     labels = (organs > 0).astype(np.uint8)

@@ -7,6 +7,7 @@ nearest neighbor.
 """
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,8 @@ def positions(
     return shifted
 
 
+# Grids are cubes for the most part, and scans of one spacing come one after the other.
+@lru_cache(maxsize=256)
 def linear_weights(
     num_out: int, step_out: float, num_in: int, step_in: float
 ) -> "sparse.csr_array":
@@ -76,7 +79,7 @@ def linear_weights(
     Returns
     -------
     (num_out, num_in) sparse array of float32
-        Rows sum to 1.
+        Rows sum to 1. Kept for the next call, so not to be changed.
     """
     # Here, since its import takes longer than that of NumPy, and sizes are planned without.
     from scipy import sparse

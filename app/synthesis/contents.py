@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.imaging.geometry import BoolVolume, FloatVolume, LabelVolume
-from app.synthesis.fields import smooth_noise
+from app.synthesis.fields import near_crossing
 from app.synthesis.interior import beside
 from app.synthesis.peritoneum import within_peritoneum
 from app.synthesis.scene import Scene
-from app.synthesis.tissues import BOWEL, Tissue
+from app.synthesis.tissues import BOWEL, Tissue, look_up
 
 FED_BOWEL = (*BOWEL, Tissue.FOOD, Tissue.ORAL_CONTRAST)
 """Food and contrast agent lie in the stomach, too, which is filled after the bowel."""
@@ -47,9 +47,9 @@ _GAS_BESIDE_STOMACH, _GAS_ELSEWHERE = 0.48, 0.25
 def _cells(scene: Scene, node_mm: float, choices: list[Tissue]) -> LabelVolume:
     """Give every voxel one of several tissues, in pieces of about the given size."""
     field = np.abs(scene.noise(node_mm)) * (1.3 * len(choices) / 2)
-    index = np.minimum(field.astype(np.uint8), len(choices) - 1)
-    pieces: LabelVolume = np.array(choices, np.uint8)[index]
-    return pieces
+    table = np.full(256, choices[-1], np.uint8)
+    table[: len(choices)] = choices
+    return look_up(table, field.astype(np.uint8))
 
 
 def _draw_contents(scene: Scene) -> list[Tissue]:
@@ -77,14 +77,13 @@ def _let_gas_rise(scene: Scene, contents: LabelVolume, bowel: BoolVolume) -> Non
     rows = np.flatnonzero(bowel.any((0, 2)))
     if not len(rows):
         return
-    num_z, num_y, num_x = contents.shape
     level = rows[0] + scene.rng.uniform(-0.1, 1.0) * (rows[-1] - rows[0])
     # Rounded, so that it is flat within a loop and another in the next one.
     node_mm = scene.rng.uniform(50.0, 120.0)
-    steps = smooth_noise((num_z, 1, num_x), scene.spacing_mm, node_mm, scene.rng).round()
+    steps = scene.noise_of_lines(node_mm).round()
     level_of_loop = level + steps * (scene.rng.uniform(0.0, 25.0) / scene.spacing_mm[1])
     contents[contents == Tissue.BOWEL_GAS] = Tissue.BOWEL_CONTENT
-    contents[np.arange(num_y)[:, None] < level_of_loop] = Tissue.BOWEL_GAS
+    contents[np.arange(contents.shape[1])[:, None] < level_of_loop] = Tissue.BOWEL_GAS
 
 
 def _fill(scene: Scene, bowel: BoolVolume, node_mm: float) -> LabelVolume:
@@ -116,20 +115,36 @@ def distend_bowel(scene: Scene) -> None:
     scene.turn(grown & beside(~(bowel | grown)), Tissue.COLON_WALL)
 
 
+def _near_axis(
+    room: BoolVolume, first: FloatVolume, second: FloatVolume, node_mm: float, radius_mm: float
+) -> tuple[BoolVolume, npt.NDArray[np.float32]]:
+    """Mark what may lie in a tube where two random sheets cross, and tell its distance in mm."""
+    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis. What
+    # rounding may add to it is far less than the millionth more that is looked at.
+    near, from_axis = near_crossing(room, first, second, 1.000001 * radius_mm * 1.6 / node_mm)
+    return near, from_axis * (node_mm / 1.6)
+
+
+def _part_of(near: BoolVolume, chosen: npt.NDArray[np.bool_]) -> BoolVolume:
+    """Give the mask of some of the voxels that a mask holds."""
+    part = near.copy()
+    part[near] = chosen
+    return part
+
+
 @within_peritoneum
 def add_loops(scene: Scene) -> None:
     """Wind loops of bowel through fat: where two random sheets cross, a tube runs."""
     node_mm = scene.rng.uniform(28.0, 110.0)
     first, second = scene.noise(node_mm), scene.noise(node_mm)
-    # The field's slope is about 1.6 per node, so this is a distance from the tube's axis.
-    from_axis_mm = np.hypot(first, second) * (node_mm / 1.6)
     radius_mm = node_mm * scene.rng.uniform(0.18, 0.4)
     wall_mm = scene.rng.uniform(1.0, 3.5)
     room = scene.tissues == Tissue.MESENTERY
     room &= scene.noise(90.0) > scene.rng.uniform(-1.2, 0.8)
     wall = Tissue.BOWEL_WALL if scene.rng.random() < 0.6 else Tissue.COLON_WALL
-    scene.turn(room & (from_axis_mm < radius_mm), wall)
-    lumen = room & (from_axis_mm < radius_mm - wall_mm)
+    near, from_axis_mm = _near_axis(room, first, second, node_mm, radius_mm)
+    scene.turn(_part_of(near, from_axis_mm < radius_mm), wall)
+    lumen = _part_of(near, from_axis_mm < radius_mm - wall_mm)
     contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
     scene.tissues[lumen] = contents[lumen]
 
@@ -160,16 +175,16 @@ def add_wide_colon(scene: Scene) -> None:
         if center is None:
             continue
         radius_mm = scene.rng.uniform(16.0, 36.0)
-        depth_mm = scene.tube_depth_mm(center, radius_mm, length_mm=scene.rng.uniform(0.0, 220.0))
-        colon = scene.where(room) & (depth_mm > 0)
+        part, depth_mm = scene.tube(center, radius_mm, length_mm=scene.rng.uniform(0.0, 220.0))
+        colon = part.where(room) & (depth_mm > 0)
         # An organ that dents the colon still has the colon's wall before it.
         lumen = colon & (depth_mm > scene.rng.uniform(1.0, 3.0)) & ~beside(~colon)
         if scene.rng.random() < 0.6:
-            lumen &= ~_haustral_folds(scene, depth_mm, radius_mm)
-        scene.turn(colon, Tissue.COLON_WALL)
+            lumen &= ~_haustral_folds(part, depth_mm, radius_mm)
+        part.turn(colon, Tissue.COLON_WALL)
         gas_share = _GAS_BESIDE_STOMACH if organ == Tissue.STOMACH else _GAS_ELSEWHERE
-        contents = _fill_evenly(scene, lumen, gas_share)
-        scene.tissues[lumen] = contents[lumen]
+        contents = _fill_evenly(part, lumen, gas_share)
+        part.tissues[lumen] = contents[lumen]
 
 
 def _haustral_folds(scene: Scene, depth_mm: FloatVolume, radius_mm: float) -> BoolVolume:
@@ -190,11 +205,12 @@ def pack_loops(scene: Scene) -> None:
         return
     radius_mm = scene.rng.uniform(8.0, 17.0)
     node_mm = radius_mm * scene.rng.uniform(1.3, 2.6)
-    from_axis_mm = np.hypot(scene.noise(node_mm), scene.noise(node_mm)) * (node_mm / 1.6)
-    scene.turn(room & (from_axis_mm < radius_mm), Tissue.BOWEL_WALL)
+    first, second = scene.noise(node_mm), scene.noise(node_mm)
+    near, from_axis_mm = _near_axis(room, first, second, node_mm, radius_mm)
+    scene.turn(_part_of(near, from_axis_mm < radius_mm), Tissue.BOWEL_WALL)
     if scene.rng.random() < 0.35:
         return  # collapsed: wall against wall
-    lumen = room & (from_axis_mm < radius_mm - scene.rng.uniform(1.5, 4.0))
+    lumen = _part_of(near, from_axis_mm < radius_mm - scene.rng.uniform(1.5, 4.0))
     contents = np.full(lumen.shape, Tissue.BOWEL_FLUID, np.uint8)
     if scene.rng.random() < 0.2:
         contents = _fill(scene, lumen, scene.rng.uniform(15.0, 45.0))
@@ -264,7 +280,7 @@ def _lay_loop(
     radius_mm = loops.radius_mm * scene.rng.uniform(0.75, 1.25)
     length_mm = scene.rng.uniform(0.0, 4.0) * radius_mm
     part, at = scene.around(center, 0.5 * length_mm + 1.5 * radius_mm + loops.gap_mm)
-    depth_mm = part.tube_depth_mm(at, radius_mm, length_mm)
+    part, depth_mm = part.tube(at, radius_mm, length_mm, margin_mm=loops.gap_mm)
     free = part.where(room)
     part.turn(free & (depth_mm > -loops.gap_mm), Tissue.MESENTERY)
     loop = free & (depth_mm > 0)

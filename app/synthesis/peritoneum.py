@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from app.imaging.geometry import BoolVolume
 from app.synthesis.scene import Scene
-from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue, look_up
 
 _AT_THE_BACK = (Tissue.PANCREAS, Tissue.DUODENUM, Tissue.AORTA, Tissue.INFERIOR_VENA_CAVA)
 
@@ -32,6 +32,8 @@ _GAP_MM = 60.0
 
 _BACK, _RENAL = 1, 2
 
+Rows = npt.NDArray[np.int16]
+
 
 def _place_table() -> npt.NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
@@ -43,17 +45,21 @@ def _place_table() -> npt.NDArray[np.uint8]:
 _PLACE_OF_TISSUE = _place_table()
 
 
-def _first(mask: BoolVolume, axis: int) -> npt.NDArray[np.int64]:
-    """Give the first index of a mask in each line along an axis; the line's length without any."""
-    index: npt.NDArray[np.int64] = np.where(mask.any(axis), mask.argmax(axis), mask.shape[axis])
-    return index
+def _first_row(mask: BoolVolume) -> Rows:
+    """Give the first index of a mask in each line along y; the line's length without any."""
+    num_z, num_y, num_x = mask.shape
+    first = np.full((num_z, num_x), num_y, np.int16)
+    # A tenth of the time that argmax takes across lines.
+    for row in range(num_y - 1, -1, -1):
+        first[mask[:, row]] = row
+    return first
 
 
-def _bridge(front: npt.NDArray[np.int64], gap: int, *, nothing: int) -> npt.NDArray[np.int64]:
+def _bridge(front: Rows, gap: int, *, nothing: int) -> Rows:
     """Give lines between two that hold something, up to a gap apart, the deeper one's row."""
     # An opening takes away what stands out over fewer lines than its width.
     padded = np.pad(front, ((0, 0), (gap, gap)), constant_values=nothing)
-    opened: npt.NDArray[np.int64] = ndimage.grey_opening(padded, (1, gap + 1))
+    opened: Rows = ndimage.grey_opening(padded, (1, gap + 1))
     return opened[:, gap : padded.shape[1] - gap]
 
 
@@ -75,23 +81,25 @@ def fat_behind_peritoneum(scene: Scene) -> BoolVolume:
     (Z, Y, X) array of bool
         Voxels of ``Tissue.MESENTERY``.
     """
-    place = _PLACE_OF_TISSUE[scene.tissues]
+    place = look_up(_PLACE_OF_TISSUE, scene.tissues)
     num_y = place.shape[1]
     step_z, _, step_x = scene.spacing_mm
     renal = ndimage.minimum_filter1d(
-        _first(place == _RENAL, 1), 2 * int(_RENAL_FAT_MM / step_z) + 1, axis=0, mode="nearest"
+        _first_row(place == _RENAL), 2 * int(_RENAL_FAT_MM / step_z) + 1, axis=0, mode="nearest"
     )
-    front = np.minimum(_first(place == _BACK, 1), renal)
+    front = np.minimum(_first_row(place == _BACK), renal)
     front = _bridge(front, int(_GAP_MM / step_x), nothing=num_y)
-    behind: BoolVolume = np.arange(num_y)[:, None] >= front[:, None]
+    behind: BoolVolume = np.arange(num_y, dtype=np.int16)[:, None] >= front[:, None]
     behind &= scene.tissues == Tissue.MESENTERY
     return behind
 
 
 def fat_in_chest(scene: Scene) -> BoolVolume:
     """Mark the fat above liver or lung; it is ``Tissue.MESENTERY`` as well."""
-    base = _first((scene.tissues == Tissue.LIVER) | (scene.tissues == Tissue.LUNG), 0)
-    above: BoolVolume = np.arange(len(scene.tissues))[:, None, None] >= base
+    above: BoolVolume = (scene.tissues == Tissue.LIVER) | (scene.tissues == Tissue.LUNG)
+    # Plane by plane: NumPy's accumulate goes up one line after the other, a hundred times as slow.
+    for below, plane in zip(above, above[1:], strict=False):
+        plane |= below
     above &= scene.tissues == Tissue.MESENTERY
     return above
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from app.synthesis.scene import Scene
 from app.synthesis.shapes import Canvas
-from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
+from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue, look_up
 
 Points = npt.NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def positions_mm(scene: Scene, organ: Tissue) -> Points:
     """
     every_z, every_y, every_x = _thinning(scene)
     thinned = scene.tissues[::every_z, ::every_y, ::every_x]
-    found = np.argwhere(ORGAN_OF_TISSUE[thinned] == organ)
+    found = np.argwhere(look_up(ORGAN_OF_TISSUE, thinned) == organ)
     positions: Points = found * step_mm(scene)
     return positions
 

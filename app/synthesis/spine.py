@@ -28,7 +28,8 @@ def add_spurs(scene: Scene) -> None:
             return
         radius_mm = scene.rng.uniform(3.0, 9.0)
         part, at = scene.around(center, 1.5 * radius_mm)
-        part.turn(part.ball(at, radius_mm) & part.where(_SPUR_ROOM), Tissue.CORTICAL_BONE)
+        part, spur = part.ball(at, radius_mm)
+        part.turn(spur & part.where(_SPUR_ROOM), Tissue.CORTICAL_BONE)
 
 
 def mottle_marrow(scene: Scene) -> None:

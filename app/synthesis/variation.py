@@ -20,6 +20,7 @@ from app.synthesis.contents import (
     refill_stomach,
 )
 from app.synthesis.crura import lay_crura
+from app.synthesis.fields import near_crossing
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
 from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
@@ -31,7 +32,7 @@ from app.synthesis.retroperitoneum import (
 )
 from app.synthesis.scene import Scene
 from app.synthesis.spine import add_spurs, mottle_marrow
-from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue
+from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue, look_up
 from app.synthesis.vessels import add_liver_vessels, add_lung_vessels
 
 REMOVED_SHARE = {
@@ -81,7 +82,7 @@ def remove_organs(scene: Scene) -> list[int]:
     if removed:
         table = np.arange(256, dtype=np.uint8)
         table[np.isin(ORGAN_OF_TISSUE, removed)] = Tissue.MESENTERY
-        scene.tissues[...] = table[scene.tissues]
+        scene.tissues[...] = look_up(table, scene.tissues)
     return removed
 
 
@@ -121,17 +122,18 @@ def add_masses(scene: Scene) -> None:
         center = scene.place(_SOFT)
         if center is None:
             return
-        mass = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0)))))
-        mass &= scene.where((*_SOFT, Tissue.FAT))
+        radius_mm = float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0))))
+        part, mass = scene.ball(center, radius_mm)
+        mass &= part.where((*_SOFT, Tissue.FAT))
         if scene.rng.random() < 0.6:
-            scene.turn(mass, Tissue.MASS)
+            part.turn(mass, Tissue.MASS)
             if scene.rng.random() < 0.5:
-                scene.turn(mass & (scene.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
+                part.turn(mass & (part.noise(25.0) > scene.rng.uniform(0.0, 1.5)), Tissue.CYST)
             continue
-        scene.turn(mass, Tissue.CYST)
+        part.turn(mass, Tissue.CYST)
         if scene.rng.random() < 0.7:
-            walls = np.abs(scene.noise(scene.rng.uniform(25.0, 70.0))) < 0.05
-            scene.turn(mass & walls, Tissue.MASS)
+            walls = np.abs(part.noise(scene.rng.uniform(25.0, 70.0))) < 0.05
+            part.turn(mass & walls, Tissue.MASS)
 
 
 def add_lesions(scene: Scene) -> None:
@@ -141,9 +143,10 @@ def add_lesions(scene: Scene) -> None:
         center = scene.place((organ,))
         if center is None:
             continue
-        lesion = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0)))))
-        lesion &= ORGAN_OF_TISSUE[scene.tissues] == organ
-        scene.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
+        radius_mm = float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0))))
+        part, lesion = scene.ball(center, radius_mm)
+        lesion &= look_up(ORGAN_OF_TISSUE, part.tissues) == organ
+        part.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
 
 
 def calcify(scene: Scene) -> None:
@@ -187,8 +190,10 @@ def add_strands(scene: Scene) -> None:
     node_mm = scene.rng.uniform(16.0, 34.0)
     first, second = scene.noise(node_mm), scene.noise(node_mm)
     width = 1.6 * scene.rng.uniform(1.2, 3.0) / node_mm
-    scene.turn(fat & (np.hypot(first, second) < width), Tissue.VEIN)
-    scene.turn(fat & (np.hypot(first - 0.5, second) < 0.7 * width), Tissue.ARTERY)
+    for offset, share, vessel in ((0.0, 1.0, Tissue.VEIN), (0.5, 0.7, Tissue.ARTERY)):
+        near, from_axis = near_crossing(fat, first - offset, second, share * width)
+        near[near] = from_axis < share * width
+        scene.turn(near, vessel)
     if scene.rng.random() < 0.2:
         scene.turn(fat & (np.abs(first) < 0.6 * width), Tissue.FLUID)
 
@@ -206,10 +211,14 @@ def add_limb(scene: Scene) -> None:
     lean_y, lean_x = scene.rng.uniform(-0.5, 0.5, 2)
     off_y = y[None, :, None] - lean_y * z[:, None, None]
     off_x = x[None, None, :] - lean_x * z[:, None, None]
-    from_axis = np.hypot(off_y, off_x)
     radius = scene.rng.uniform(32.0, 55.0)
     fat = scene.rng.uniform(3.0, 16.0)
-    parted = np.abs(scene.noise(30.0)) < 0.1
+    # Roots are slow: they are taken where there is air and the axis may be near.
+    near = air & (np.abs(off_y) < radius) & (np.abs(off_x) < radius)
+    off_y, off_x = (np.broadcast_to(off, near.shape)[near] for off in (off_y, off_x))
+    from_axis = np.hypot(off_y, off_x)
+    parted = np.abs(scene.noise(30.0)[near]) < 0.1
+    limb = scene.tissues[near]
     for inside, tissue in (
         (from_axis < radius, Tissue.SKIN),
         (from_axis < radius - 2.0, Tissue.FAT),
@@ -219,7 +228,8 @@ def add_limb(scene: Scene) -> None:
         (from_axis < 12.0, Tissue.CORTICAL_BONE),
         (from_axis < 7.5, Tissue.TRABECULAR_BONE),
     ):
-        scene.turn(air & inside, tissue)
+        limb[inside] = tissue
+    scene.tissues[near] = limb
 
 
 VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (

@@ -7,11 +7,11 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from app.config import LOCATE, SEGMENT
+from app.data.placement import cut
 from app.data.synthetic import (
     SyntheticPatches,
     _belly_center,
     _skin_center,
-    cut_patch,
     draw_scan,
     load_body,
     locate_example,
@@ -48,8 +48,8 @@ def test_an_undeformed_patch_is_the_body_itself(body_file, monkeypatch):
             return np.zeros(shape, dtype)
 
     center = (np.array((9, 11, 13)) - 1) / 2 + (20, 30, 40)
-    source = random_placement(body, center, (9, 11, 13), body.spacing_mm, Still())
-    patch = cut_patch(body, source)
+    placement = random_placement(body, center, (9, 11, 13), body.spacing_mm, Still())
+    patch = cut(body.tissues, placement)
 
     np.testing.assert_array_equal(patch, body.tissues[20:29, 30:41, 40:53])
 
@@ -58,8 +58,8 @@ def test_outside_the_body_volume_lies_air(body_file):
     rng = np.random.default_rng(0)
 
     body = load_body(body_file)
-    source = random_placement(body, np.array([-500.0, 0, 0]), SHAPE, (2, 2, 2), rng)
-    patch = cut_patch(body, source)
+    placement = random_placement(body, np.array([-500.0, 0, 0]), SHAPE, (2, 2, 2), rng)
+    patch = cut(body.tissues, placement)
 
     assert set(np.unique(patch)) == {Tissue.AIR}
 

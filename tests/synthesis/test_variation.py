@@ -130,8 +130,8 @@ def test_a_wide_colon_is_as_wide_as_a_full_one_and_walled(body, monkeypatch):
 
 def test_folds_of_the_colon_are_thin_and_leave_its_middle_open(scene):
     center = np.array(SHAPE) // 2
-    depth_mm = scene.tube_depth_mm(center, 30.0, length_mm=120.0)
-    folds = contents._haustral_folds(scene, depth_mm, 30.0)
+    part, depth_mm = scene.tube(center, 30.0, length_mm=120.0)
+    folds = contents._haustral_folds(part, depth_mm, 30.0)
     tube = depth_mm > 0
     assert 0.01 < (folds & tube).sum() / tube.sum() < 0.25
     assert not (folds & (depth_mm > 0.7 * 30.0)).any()
@@ -186,6 +186,26 @@ def test_what_is_turned_around_a_place_is_turned_in_the_scene(scene):
     assert at.tolist() == [1, 3, 3]
     part.tissues[tuple(at)] = Tissue.CYST
     assert scene.tissues[1, 40, 97] == Tissue.CYST
+
+
+@pytest.mark.parametrize("center", [(1, 40, 97), (20, 30, 50)])
+def test_a_window_shows_what_the_scene_would(body, monkeypatch, center):
+    def marked(seed):
+        scene = Scene(body.copy(), SPACING_MM, np.random.default_rng(seed))
+        part, ball = scene.ball(np.array(center), 25.0)
+        part.turn(ball & (part.noise(20.0) > 0.2) & (part.noise_of_lines(30.0) < 0.3), Tissue.CYST)
+        part, depth_mm = scene.tube(np.array(center), 15.0, length_mm=60.0, margin_mm=4.0)
+        part.turn(depth_mm > -4.0, Tissue.MASS)
+        return scene.tissues, part.tissues.size
+
+    for seed in range(4):
+        in_window, window_size = marked(seed)
+        with monkeypatch.context() as patched:
+            patched.setattr(Scene, "_window", lambda scene, at, reach_mm: (scene, np.array(at)))
+            whole, whole_size = marked(seed)
+        np.testing.assert_array_equal(in_window, whole)
+        assert (whole == Tissue.MASS).any()
+        assert window_size < 0.7 * whole_size
 
 
 def test_a_lobulated_pancreas_stays_a_pancreas_in_part(scene):
