@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             files = _files_of(name, path, series, is_alone=len(paths) == 1) if series else None
             _check_not_replaced(path, arguments.output / name)
-            written = convert_label_map(
+            written, warnings = convert_label_map(
                 path,
                 arguments.output,
                 name,
@@ -97,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(printable(f"error: {error}") + "\n")
             num_failed += 1
             continue
+        for warning in warnings:
+            sys.stderr.write(printable(f"warning: {warning}") + "\n")
         for result in written:
             print(printable(f"written  {result.resolve()}"))
     return 1 if num_failed else 0
