@@ -94,7 +94,7 @@ class Segmenter:
     Raises
     ------
     UsageError
-        If ``memory`` is no size.
+        If ``memory`` is no size, ``threads`` not positive, or ``precision`` none of these.
     WeightsError
         If the folder does not hold both phases, whole and unchanged.
     """

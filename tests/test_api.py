@@ -199,6 +199,11 @@ def test_memory_limit_holds_in_memory_too(stand_in_weights, image):
         small.segment(image)
 
 
+def test_precision_that_there_is_not_is_refused_when_the_networks_are_opened(stand_in_weights):
+    with pytest.raises(UsageError, match="precision must be auto, f32 or bf16, got 'fp16'"):
+        app.Segmenter(weights=stand_in_weights, precision="fp16")
+
+
 def test_the_package_offers_the_api_by_name_only():
     assert app.segment.__module__ == "app.api"
     with pytest.raises(AttributeError, match="nothing_here"):
