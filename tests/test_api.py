@@ -214,9 +214,9 @@ def test_scan_that_waits_for_others_is_not_read_before_its_turn(segmenter, image
     assert events == ["turn", "read", "end"]
 
 
-def test_memory_limit_holds_in_memory_too(stand_in_weights, image):
+def test_memory_limit_holds_in_memory_too_and_says_how_it_is_raised(stand_in_weights, image):
     small = app.Segmenter(weights=stand_in_weights, threads=1, memory="64MiB")
-    with pytest.raises(MemoryLimitError, match="image in memory"):
+    with pytest.raises(MemoryLimitError, match="image in memory.*--memory-limit or memory="):
         small.segment(image)
 
 
