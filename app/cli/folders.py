@@ -41,6 +41,19 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
+_kept: set[int] = set()  # descriptors of the folders that this process keeps
+
+
+def _let_go() -> None:
+    """Close in a forked process what keeps a folder: it may outlive the one that was killed."""
+    while _kept:
+        os.close(_kept.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Keep a folder to this process, which removes partial files and writes the record anew.
@@ -70,7 +83,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as kept:
         try:
             descriptor = os.open(folder, os.O_RDONLY)
-            kept.callback(os.close, descriptor)
+            _kept.add(descriptor)
+            kept.callback(_close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
@@ -80,6 +94,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             logger.debug("%s: not locked: %s", folder, error)
         yield
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _kept:
+        _kept.remove(descriptor)
+        os.close(descriptor)
 
 
 def hand_over(path: Path) -> None:

@@ -13,6 +13,7 @@ file.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import tomllib
@@ -21,7 +22,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app.cli.folders import prepare_folder
+from app.cli.folders import prepare_folder, sole_writer
 from app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -220,25 +221,26 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
             num_folds=1,
             flag="--real",
         )
-    real = settle_mixture(data, phase, arguments.output)
-    if real is not None:
-        _tell(real)
-    train(
-        phase,
-        config,
-        bank=arguments.bank,
-        output=arguments.output,
-        manifest=arguments.hold_out,
-        real=real,
-        start_from=arguments.start_from,
-        workers=arguments.workers,
-    )
+    with sole_writer(arguments.output):
+        real = settle_mixture(data, phase, arguments.output)
+        if real is not None:
+            _tell(real)
+        train(
+            phase,
+            config,
+            bank=arguments.bank,
+            output=arguments.output,
+            manifest=arguments.hold_out,
+            real=real,
+            start_from=arguments.start_from,
+            workers=arguments.workers,
+        )
 
 
 def _train_on_data(arguments: argparse.Namespace) -> None:
     from app.training.config import SCAN_RECIPES
     from app.training.own_cases import OwnData, settle_cases
-    from app.training.processes import run_on_devices
+    from app.training.processes import launched_rank, run_on_devices
 
     phase, config = settings(arguments, SCAN_RECIPES[arguments.phase])
     if arguments.patch is not None:
@@ -253,19 +255,22 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         fold=arguments.fold,
         num_folds=arguments.folds,
     )
-    cases = settle_cases(data, phase, arguments.output)
-    _tell(cases)
-    run_on_devices(
-        _train_in_process,
-        arguments.devices,
-        verbose=arguments.verbose,
-        phase=phase,
-        config=config,
-        cases=cases,
-        output=arguments.output,
-        start_from=arguments.start_from,
-        workers=arguments.workers,
-    )
+    # Of the processes that torchrun starts, the first writes the files.
+    is_first = launched_rank() == 0
+    with sole_writer(arguments.output) if is_first else contextlib.nullcontext():
+        cases = settle_cases(data, phase, arguments.output)
+        _tell(cases)
+        run_on_devices(
+            _train_in_process,
+            arguments.devices,
+            verbose=arguments.verbose,
+            phase=phase,
+            config=config,
+            cases=cases,
+            output=arguments.output,
+            start_from=arguments.start_from,
+            workers=arguments.workers,
+        )
 
 
 def _tell(cases: "CaseList") -> None:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from app.cli.folders import sole_writer
 from app.cli.main import main
 from app.config import LOCATE
 from app.errors import UsageError
@@ -112,6 +113,18 @@ def test_what_would_end_in_the_middle_is_told_first(bank, tmp_path, capsys, more
     assert main([*words, "--steps", "1", *more]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("source", ["--bank", "--data"])
+def test_second_training_into_a_folder_is_refused_and_touches_nothing(
+    bank, tmp_path, capsys, source
+):
+    words = ["train", "--phase", "locate", source, str(bank), "--output", str(tmp_path)]
+    words += ["--steps", "1", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+    with sole_writer(tmp_path):
+        assert main(words) == 2
+    assert f"--output {tmp_path}: another run writes to it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
