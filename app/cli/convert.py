@@ -19,7 +19,7 @@ from pathlib import Path
 
 from app.cli.cases import case_name, named_series, printable, scan_files
 from app.cli.extras import check_format_names, listed_names
-from app.cli.folders import prepare_folder
+from app.cli.folders import check_dicom, prepare_folder
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.io import peek
 from app.outputs.made_by import MadeBy
@@ -146,8 +146,7 @@ def _find_series(folder: Path | None, output: Path) -> Mapping[str, Path]:
     """Find the DICOM series that segmentations are to refer to."""
     if folder is None:
         raise UsageError("--formats dicom-seg: a DICOM SEG needs its series; name it with --dicom")
-    if not folder.is_dir():
-        raise UsageError(f"--dicom {folder}: no such folder")
+    check_dicom(folder)
     series = named_series(folder, output)
     if not series:
         raise UsageError(f"--dicom {folder}: no DICOM series found in it")

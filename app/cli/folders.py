@@ -1,6 +1,7 @@
 """Folders that results go to: made, tried, and owned by whom they should be."""
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -38,6 +39,25 @@ def prepare_folder(folder: Path) -> None:
             f"--output {folder}: cannot be written to ({error.strerror}); "
             "give a folder that user "
             f"{_user_id()} may write to"
+        ) from error
+
+
+def check_dicom(folder: Path) -> None:
+    """Refuse a folder of DICOM series that cannot be looked into.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or may not be read or entered.
+    """
+    try:
+        if not folder.is_dir():
+            raise UsageError(f"--dicom {folder}: no such folder")
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UsageError(
+            f"--dicom {folder}: cannot be read ({error.strerror}); allow reading and entering it"
         ) from error
 
 
