@@ -219,11 +219,6 @@ def test_folder_of_a_run_that_was_killed_before_its_first_state_takes_another_gr
     assert run["phase"]["spacing_mm"] == [15.0, 12.0, 13.0]
 
 
-def test_no_devices_are_wrong_use(tmp_path, tiny, capsys):
-    assert main(arguments("locate", tmp_path, tmp_path / "run", tiny, "--devices", "0")) == 2
-    assert "--devices 0: at least 1 expected" in capsys.readouterr().err
-
-
 def test_patches_that_cannot_be_shared_among_scans_are_wrong_use(tmp_path, tiny, capsys):
     tiny.write_text("[training]\npatches_per_scan = 4")
 

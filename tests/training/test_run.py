@@ -102,7 +102,6 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(bank, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--workers", "-1"], "--workers -1: must not be negative"),
         (["--patch", "32x48x64"], "patch_shape (32, 48, 64) must be positive multiples of 32"),
         (["--start-from", "nowhere.pt"], "--start-from nowhere.pt: no such file"),
     ],
