@@ -48,7 +48,7 @@ RUN mkdir -p /ship/app/cli \
     && cp app/*.py /ship/app/ \
     && cp -r app/imaging app/cascade app/outputs app/report /ship/app/ \
     && (cd app/cli && cp __init__.py main.py predict.py batch.py cases.py console.py extras.py \
-        folders.py info.py preview.py progress.py record.py /ship/app/cli/) \
+        folders.py info.py numbers.py preview.py progress.py record.py /ship/app/cli/) \
     && find weights -maxdepth 1 -name '*.md' -exec cp {} /ship/weights/ \; \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /ship/app \
     && chmod -R u=rwX,go=rX /ship

@@ -94,7 +94,7 @@ class Segmenter:
     Raises
     ------
     UsageError
-        If ``memory`` is no size.
+        If ``memory`` is no size, ``threads`` not positive, or ``precision`` none of these.
     WeightsError
         If the folder does not hold both phases, whole and unchanged.
     """
@@ -156,21 +156,23 @@ class Segmenter:
         if isinstance(image, sitk.Image):
             if spacing_mm is not None:
                 raise UsageError("spacing_mm: a SimpleITK image has its own; leave it out")
-            scan, source = adopt_image(image)
-            as_given: Callable[[LabelVolume], Any] = partial(as_image, source=source, image=image)
+            adopt = partial(adopt_image, image)
+            as_given: Callable[..., Any] = partial(as_image, image=image)
         else:
             array = np.asarray(image)
-            scan, source = adopt_array(array, _geometry(array, spacing_mm, origin_mm, direction))
-            as_given = partial(as_array, source=source)
+            grid = _geometry(array, spacing_mm, origin_mm, direction)
+            adopt = partial(adopt_array, array, grid)
+            as_given = as_array
         cascade = hurried(self._cascade) if fast else self._cascade
         values = None if organs is None else values_of(organs)
         with self._one_scan_at_a_time:
+            scan, source = adopt()  # not before, as most scans are copied for it
             return _segment(
                 scan,
                 source,
                 cascade,
                 values,
-                as_given,
+                partial(as_given, source=source),
                 statistics=statistics,
                 confidence=confidence,
             )

@@ -193,10 +193,36 @@ def test_networks_are_opened_once_by_first_calls_at_the_same_time(monkeypatch):
     assert used == opened * 4
 
 
-def test_memory_limit_holds_in_memory_too(stand_in_weights, image):
+def test_scan_that_waits_for_others_is_not_read_before_its_turn(segmenter, image, monkeypatch):
+    events = []
+
+    class Turn:
+        def __enter__(self):
+            events.append("turn")
+
+        def __exit__(self, *_):
+            events.append("end")
+
+    def adopt(image):
+        events.append("read")
+        return adopt_image(image)
+
+    adopt_image = api.adopt_image
+    monkeypatch.setattr(api, "adopt_image", adopt)
+    monkeypatch.setattr(segmenter, "_one_scan_at_a_time", Turn())
+    segmenter.segment(image)
+    assert events == ["turn", "read", "end"]
+
+
+def test_memory_limit_holds_in_memory_too_and_says_how_it_is_raised(stand_in_weights, image):
     small = app.Segmenter(weights=stand_in_weights, threads=1, memory="64MiB")
-    with pytest.raises(MemoryLimitError, match="image in memory"):
+    with pytest.raises(MemoryLimitError, match="image in memory.*--memory-limit or memory="):
         small.segment(image)
+
+
+def test_precision_that_there_is_not_is_refused_when_the_networks_are_opened(stand_in_weights):
+    with pytest.raises(UsageError, match="precision must be auto, f32 or bf16, got 'fp16'"):
+        app.Segmenter(weights=stand_in_weights, precision="fp16")
 
 
 def test_the_package_offers_the_api_by_name_only():

@@ -12,6 +12,7 @@ from app.cascade.engine import (
     PendingNetwork,
     Precision,
     available_threads,
+    check_precision,
     check_threads,
 )
 from app.cascade.memory import (
@@ -196,11 +197,12 @@ def open_cascade(
         If the folder does not hold both phases, whole and unchanged. One that only
         compiling can find is raised by the first patch.
     UsageError
-        If ``threads`` is not positive.
+        If ``threads`` is not positive, or ``precision`` is none of these.
     MemoryLimitError
         If the program alone would exceed the container's limit or ``ulimit -v``.
     """
     check_threads(threads)
+    check_precision(precision)
     num_threads = threads or available_threads()
     check_program_fits(num_threads, locate_only=locate_only)
     limit_bytes = within_address_space(memory_limit_bytes, num_threads)

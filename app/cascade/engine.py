@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast, get_args
 
 from app.control_groups import processor_quota
 from app.errors import UsageError, WeightsError
@@ -134,6 +134,19 @@ def check_threads(threads: int | None) -> None:
         raise UsageError(f"threads must be at least 1, got {threads}")
 
 
+def check_precision(precision: str) -> None:
+    """Refuse a number format that phase two cannot be asked for.
+
+    Raises
+    ------
+    UsageError
+        If it is none of :data:`Precision`.
+    """
+    if precision not in get_args(Precision):
+        *others, last = get_args(Precision)
+        raise UsageError(f"precision must be {', '.join(others)} or {last}, got {precision!r}")
+
+
 class CpuNetwork:
     """A compiled network.
 
@@ -152,13 +165,14 @@ class CpuNetwork:
         If the IR cannot be read, is not a network over single patches, or cannot be compiled
         for this processor.
     UsageError
-        If ``threads`` is not positive.
+        If ``threads`` is not positive, or ``precision`` is none of these.
     """
 
     def __init__(
         self, model_path: Path, *, threads: int | None = None, precision: Precision = "auto"
     ) -> None:
         check_threads(threads)
+        check_precision(precision)
         core = ov.Core()
         # No compiled blobs on disk: the file system may be read-only.
         core.set_property({"CACHE_DIR": ""})

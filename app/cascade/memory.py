@@ -322,8 +322,8 @@ def plan_memory(
     if plan.peak_bytes > limit_bytes:
         raise MemoryLimitError(
             f"{header.path}: needs about {plan.peak_bytes / GIB:.1f} GiB, "
-            f"{limit_bytes / GIB:.1f} GiB are allowed; raise --memory-limit (and the "
-            "container's own limit) or crop the scan to the abdomen"
+            f"{limit_bytes / GIB:.1f} GiB are allowed; raise --memory-limit or "
+            "memory= (and the container's own limit), or crop the scan to the abdomen"
         )
     return plan
 

@@ -229,7 +229,8 @@ def _finite_best(scores: FloatVolume) -> FloatVolume | Literal[0]:
     if not np.isfinite(best).all():
         raise ScoresError(
             "the network gave scores that are no finite numbers; compute in full precision with "
-            "--precision f32, and if that does not help, restore the weights or take others"
+            "--precision f32 or precision='f32', and if that does not help, restore the weights or "
+            "take others"
         )
     return best if len(scores) > 1 else 0
 

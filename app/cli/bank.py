@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from app.cli.numbers import at_least
+
 HELP = "build complete bodies around organ label maps, for training"
 
 
@@ -23,10 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whole bodies with 117 tissues, and tissues.json",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the bank")
-    parser.add_argument("--limit", type=int, help="only so many anatomies")
-    parser.add_argument("--variants", type=int, default=1, help="bodies for each anatomy")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bank")
-    parser.add_argument("--processes", type=int, default=1, help="bodies built at a time")
+    parser.add_argument("--limit", type=at_least(1), help="only so many anatomies")
+    parser.add_argument("--variants", type=at_least(1), default=1, help="bodies for each anatomy")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="the same seed gives the same bank"
+    )
+    parser.add_argument("--processes", type=at_least(1), default=1, help="bodies built at a time")
     parser.add_argument("--overwrite", action="store_true", help="build again what is there")
 
 

@@ -24,7 +24,6 @@ Exit code: 0 within all budgets, 1 a run failed or missed a budget, 2 wrong use.
 """
 
 import argparse
-import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from app.cli.numbers import at_least, positive_number
 from app.cli.predict import add_weights_argument
 from app.errors import InputError, OutputError, UsageError
 
@@ -95,18 +95,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="reference|COMMAND", help="what to run in turn with this system"
     )
     systems.add_argument(
-        "--repeat", type=int, default=1, metavar="N", help="runs of each (default: %(default)s)"
+        "--repeat",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="runs of each (default: %(default)s)",
     )
     results = parser.add_argument_group("budgets and results")
     results.add_argument(
         "--memory-budget",
-        type=float,
+        type=positive_number,
         metavar="MIB",
         help="most memory of a run (default: the case's own, else 8192)",
     )
     results.add_argument(
         "--time-budget",
-        type=float,
+        type=positive_number,
         metavar="RATIO",
         help="most time, as a share of the other system's (default: of the reference's, the "
         "case's own, from 0.5 down to 0.3 in bf16, 0.75 to 0.5 in f32)",
@@ -171,12 +175,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix != ".json":
         raise UsageError(f"--output {arguments.output}: a name that ends in .json expected")
-    if arguments.repeat < 1:
-        raise UsageError(f"--repeat {arguments.repeat}: at least 1 expected")
-    for flag in ("memory_budget", "time_budget"):
-        budget = getattr(arguments, flag)
-        if budget is not None and not (math.isfinite(budget) and budget > 0):
-            raise UsageError(f"--{flag.replace('_', '-')} {budget:g}: a number above 0 expected")
     chosen = [flag for flag in ("cases", "input", "growth") if getattr(arguments, flag)]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other; give one of them")

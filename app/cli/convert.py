@@ -19,7 +19,7 @@ from pathlib import Path
 
 from app.cli.cases import named_series, printable, scan_files
 from app.cli.extras import check_format_names, listed_names
-from app.cli.folders import prepare_folder
+from app.cli.folders import check_dicom, prepare_folder
 from app.errors import CascadeError, InputError, UsageError
 from app.imaging.image_files import case_name
 from app.imaging.io import peek
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             files = _files_of(name, path, series, is_alone=len(paths) == 1) if series else None
             _check_not_replaced(path, arguments.output / name)
-            written = convert_label_map(
+            written, warnings = convert_label_map(
                 path,
                 arguments.output,
                 name,
@@ -98,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(printable(f"error: {error}") + "\n")
             num_failed += 1
             continue
+        for warning in warnings:
+            sys.stderr.write(printable(f"warning: {warning}") + "\n")
         for result in written:
             print(printable(f"written  {result.resolve()}"))
     return 1 if num_failed else 0
@@ -145,8 +147,7 @@ def _find_series(folder: Path | None, output: Path) -> Mapping[str, Path]:
     """Find the DICOM series that segmentations are to refer to."""
     if folder is None:
         raise UsageError("--formats dicom-seg: a DICOM SEG needs its series; name it with --dicom")
-    if not folder.is_dir():
-        raise UsageError(f"--dicom {folder}: no such folder")
+    check_dicom(folder)
     series = named_series(folder, output)
     if not series:
         raise UsageError(f"--dicom {folder}: no DICOM series found in it")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.cli.folders import check_dicom
 from app.errors import InputError, OutputError, UsageError
 from app.labels import ORGANS, values_of
 
@@ -170,8 +171,15 @@ class Extras:
                 "--boxes-only runs phase one alone; it goes with none of --organs, --formats, "
                 "--statistics, --confidence, --fast and --preview"
             )
-        if arguments.dicom is not None and not arguments.dicom.is_dir():
-            raise UsageError(f"--dicom {arguments.dicom}: no such folder")
+        if arguments.dicom is not None:
+            check_dicom(arguments.dicom)
+        try:
+            (self.output / STATISTICS_NAME).exists()
+        except OSError as error:
+            raise UsageError(
+                f"--output {self.output}: cannot be read ({error.strerror}); give a folder that "
+                "you may read and write to"
+            ) from error
 
     def as_record(self) -> dict[str, Any]:
         """Give what ``run.json`` tells of the choices."""
@@ -377,7 +385,7 @@ class Extras:
         if self.dicom is None:
             return None
         folder = self.dicom / case.name if (self.dicom / case.name).is_dir() else self.dicom
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        return sorted(path for path in folder.rglob("*") if is_there(path))
 
 
 def _flags_of(report: "CaseReport") -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Folders that results go to: made, tried, and owned by whom they should be."""
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -41,6 +42,38 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
+def check_dicom(folder: Path) -> None:
+    """Refuse a folder of DICOM series that cannot be looked into.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or may not be read or entered.
+    """
+    try:
+        if not folder.is_dir():
+            raise UsageError(f"--dicom {folder}: no such folder")
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UsageError(
+            f"--dicom {folder}: cannot be read ({error.strerror}); allow reading and entering it"
+        ) from error
+
+
+_kept: set[int] = set()  # descriptors of the folders that this process keeps
+
+
+def _let_go() -> None:
+    """Close in a forked process what keeps a folder: it may outlive the one that was killed."""
+    while _kept:
+        os.close(_kept.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Keep a folder to this process, which removes partial files and writes the record anew.
@@ -70,7 +103,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as kept:
         try:
             descriptor = os.open(folder, os.O_RDONLY)
-            kept.callback(os.close, descriptor)
+            _kept.add(descriptor)
+            kept.callback(_close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
@@ -80,6 +114,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             logger.debug("%s: not locked: %s", folder, error)
         yield
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _kept:
+        _kept.remove(descriptor)
+        os.close(descriptor)
 
 
 def hand_over(path: Path) -> None:

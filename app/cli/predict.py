@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from app.cli.extras import add_extra_arguments
+from app.cli.numbers import at_least
 from app.cli.progress import STYLES
 from app.config import DEFAULT_WEIGHTS
 
@@ -36,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "limit, else 8GiB; never more than that limit)",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="processor threads (default: all available)"
+        "--threads",
+        type=at_least(1),
+        metavar="N",
+        help="processor threads (default: all available)",
     )
     parser.add_argument(
         "--precision",

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.cli.folders import prepare_folder
+from app.cli.numbers import at_least, positive_number
 from app.errors import CascadeError, UsageError
 
 HELP = "refine label maps with predictions (pseudo-labels)"
@@ -56,11 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the anatomies' manifest.json; every ninth patient is measured, others learnt from",
     )
-    trial.add_argument("--count", type=int, help="measure only so many label maps")
+    trial.add_argument("--count", type=at_least(1), help="measure only so many label maps")
     trial.add_argument(
-        "--spacing", type=float, default=1.5, help="grid to measure on, in mm (default: 1.5)"
+        "--spacing",
+        type=positive_number,
+        default=1.5,
+        help="grid to measure on, in mm (default: 1.5)",
     )
-    trial.add_argument("--seed", type=int, default=0, help="start of the random faults")
+    trial.add_argument("--seed", type=at_least(0), default=0, help="start of the random faults")
 
 
 def run(arguments: argparse.Namespace) -> int:

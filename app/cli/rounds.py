@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from app.cli import train
 from app.cli.folders import prepare_folder
+from app.cli.numbers import at_least
 from app.cli.preview import read_record
 from app.cli.refine import RULES
 from app.config import DEFAULT_WEIGHTS
@@ -65,12 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pseudo-labels X.nii.gz to begin with (default: the first predictions)",
     )
-    parser.add_argument("--rounds", type=int, default=4, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=at_least(1), default=4, help="how many (default: %(default)s)"
+    )
     parser.add_argument(
         "--rule", choices=RULES, default="plausible", help="of `refine` (default: %(default)s)"
     )
     parser.add_argument(
-        "--steps", type=int, default=3000, help="of `train`, each round (default: %(default)s)"
+        "--steps",
+        type=at_least(1),
+        default=3000,
+        help="of `train`, each round (default: %(default)s)",
     )
     parser.add_argument(
         "train_options", nargs="*", metavar="-- OPTIONS", help="further options of `train`"
@@ -98,8 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what would fail after hours, and to go on with what was begun otherwise."""
-    if arguments.rounds < 1:
-        raise UsageError(f"--rounds {arguments.rounds}: at least 1 expected")
     if not (arguments.weights / "segment" / CHECKPOINT_NAME).is_file():
         raise UsageError(f"--weights {arguments.weights}: no checkpoint of segment in it")
     _check_train_options(arguments)

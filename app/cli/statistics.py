@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.cli.folders import prepare_folder
 from app.errors import CascadeError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from app.outputs.organ_table import OrganTable
 
+    pairs = find_pairs(arguments.scans, arguments.labels)
+    prepare_folder(arguments.output.parent)
     table = OrganTable(arguments.output)
     num_failed = 0
-    for case, scan_path, label_path in find_pairs(arguments.scans, arguments.labels):
+    for case, scan_path, label_path in pairs:
         try:
             _measure_into(table, case, scan_path, label_path)
         except CascadeError as error:

@@ -15,6 +15,7 @@ import argparse
 import re
 from pathlib import Path
 
+from app.cli.numbers import at_least
 from app.errors import UsageError
 
 HELP = "make phantom CT scans with their label maps"
@@ -53,11 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the stored axes point: any of the 48, such as RAS (default: LPS)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="first patient to make (default: 0)"
+        "--seed",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="first patient to make (default: 0)",
     )
     parser.add_argument(
         "--count",
-        type=int,
+        type=at_least(1),
         metavar="N",
         help="how many, one seed each (default: 1; with --bank: all)",
     )
@@ -85,8 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     int
         0.
     """
-    if arguments.count is not None and arguments.count < 1:
-        raise UsageError(f"--count {arguments.count}: at least 1 expected")
     return _held_out(arguments) if arguments.bank else _phantoms(arguments)
 
 

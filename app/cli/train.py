@@ -13,6 +13,7 @@ file.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import tomllib
@@ -21,7 +22,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app.cli.folders import prepare_folder
+from app.cli.folders import prepare_folder, sole_writer
+from app.cli.numbers import at_least, positive_number
 from app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def _three_sizes(text: str) -> tuple[int, int, int]:
 
 def _three_steps(text: str) -> tuple[float, float, float]:
     try:
-        z, y, x = (float(part) for part in text.lower().split("x"))
+        z, y, x = (positive_number(part) for part in text.lower().split("x"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"expected three spacings such as 2x1.5x1.5, got {text!r}"
@@ -84,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="state.pt or checkpoint.safetensors of an earlier stage",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or TOML; see above")
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
+    parser.add_argument("--steps", type=at_least(1), help="optimizer steps (default: the recipe's)")
     parser.add_argument(
         "--spacing",
         type=_three_steps,
@@ -97,10 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ZxYxX",
         help="size of the patches, in voxels; with --data that in use as well",
     )
-    parser.add_argument("--batch", type=int, help="patches a step, on each device")
-    parser.add_argument("--learning-rate", type=float, help="peak of the schedule")
-    parser.add_argument("--seed", type=int, help="start of all random streams")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make patches")
+    parser.add_argument("--batch", type=at_least(1), help="patches a step, on each device")
+    parser.add_argument("--learning-rate", type=positive_number, help="peak of the schedule")
+    parser.add_argument("--seed", type=at_least(0), help="start of all random streams")
+    parser.add_argument(
+        "--workers", type=at_least(0), default=1, help="processes that make patches"
+    )
     bank = parser.add_argument_group("with --bank")
     bank.add_argument(
         "--hold-out",
@@ -129,13 +133,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="organs labeled in labelsTr, where not all 13 were (default: as dataset.json says)",
     )
     data = parser.add_argument_group("with --data")
-    data.add_argument("--fold", type=int, help="part to hold out (default: %(default)s)")
+    data.add_argument("--fold", type=at_least(0), help="part to hold out (default: %(default)s)")
     data.add_argument(
-        "--folds", type=int, help="number of parts; 1 holds nothing out (default: %(default)s)"
+        "--folds",
+        type=at_least(1),
+        help="number of parts; 1 holds nothing out (default: %(default)s)",
     )
-    data.add_argument("--validate-every", type=int, help="steps between validations")
+    data.add_argument("--validate-every", type=at_least(0), help="steps between validations")
     data.add_argument(
-        "--devices", type=int, help="processes, one for each GPU (default: %(default)s)"
+        "--devices", type=at_least(1), help="processes, one for each GPU (default: %(default)s)"
     )
     parser.set_defaults(**_WITH_DATA)
 
@@ -153,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_flags(arguments: argparse.Namespace) -> None:
-    """Refuse flags that would be ignored beside the others, and numbers that make no sense.
+    """Refuse flags that would be ignored beside the others.
 
     Parameters
     ----------
@@ -163,7 +169,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
     Raises
     ------
     UsageError
-        Naming the flag, and what it belongs to or what is expected.
+        Naming the flag, and what it belongs to.
     """
     given = vars(arguments)
     if arguments.bank is None:
@@ -180,10 +186,6 @@ def check_flags(arguments: argparse.Namespace) -> None:
         if value != _WITH_DATA.get(name):
             shown = ",".join(value) if isinstance(value, tuple) else value
             raise UsageError(f"--{name.replace('_', '-')} {shown}: only with {belongs}")
-    if arguments.devices < 1:
-        raise UsageError(f"--devices {arguments.devices}: at least 1 expected")
-    if arguments.workers < 0:
-        raise UsageError(f"--workers {arguments.workers}: must not be negative")
 
 
 def _check_start(arguments: argparse.Namespace) -> None:
@@ -220,25 +222,26 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
             num_folds=1,
             flag="--real",
         )
-    real = settle_mixture(data, phase, arguments.output)
-    if real is not None:
-        _tell(real)
-    train(
-        phase,
-        config,
-        bank=arguments.bank,
-        output=arguments.output,
-        manifest=arguments.hold_out,
-        real=real,
-        start_from=arguments.start_from,
-        workers=arguments.workers,
-    )
+    with sole_writer(arguments.output):
+        real = settle_mixture(data, phase, arguments.output)
+        if real is not None:
+            _tell(real)
+        train(
+            phase,
+            config,
+            bank=arguments.bank,
+            output=arguments.output,
+            manifest=arguments.hold_out,
+            real=real,
+            start_from=arguments.start_from,
+            workers=arguments.workers,
+        )
 
 
 def _train_on_data(arguments: argparse.Namespace) -> None:
     from app.training.config import SCAN_RECIPES
     from app.training.own_cases import OwnData, settle_cases
-    from app.training.processes import run_on_devices
+    from app.training.processes import launched_rank, run_on_devices
 
     phase, config = settings(arguments, SCAN_RECIPES[arguments.phase])
     if arguments.patch is not None:
@@ -253,19 +256,22 @@ def _train_on_data(arguments: argparse.Namespace) -> None:
         fold=arguments.fold,
         num_folds=arguments.folds,
     )
-    cases = settle_cases(data, phase, arguments.output)
-    _tell(cases)
-    run_on_devices(
-        _train_in_process,
-        arguments.devices,
-        verbose=arguments.verbose,
-        phase=phase,
-        config=config,
-        cases=cases,
-        output=arguments.output,
-        start_from=arguments.start_from,
-        workers=arguments.workers,
-    )
+    # Of the processes that torchrun starts, the first writes the files.
+    is_first = launched_rank() == 0
+    with sole_writer(arguments.output) if is_first else contextlib.nullcontext():
+        cases = settle_cases(data, phase, arguments.output)
+        _tell(cases)
+        run_on_devices(
+            _train_in_process,
+            arguments.devices,
+            verbose=arguments.verbose,
+            phase=phase,
+            config=config,
+            cases=cases,
+            output=arguments.output,
+            start_from=arguments.start_from,
+            workers=arguments.workers,
+        )
 
 
 def _tell(cases: "CaseList") -> None:

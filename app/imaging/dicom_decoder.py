@@ -4,7 +4,8 @@ Run as a script by :mod:`app.imaging.dicom_pixels`. On standard input comes, for
 each slice, the size of a DICOM file, the size of its decoded pixels (both 64-bit
 integers) and the file; on standard output goes the slice as 32-bit integers. On
 a slice that cannot be decoded the process ends: it holds nothing worth saving. Its
-argument is an empty folder, where a slice lies only while it is decoded.
+argument is an empty folder, where a slice lies only while it is decoded; where that has no
+room for it, the process ends with ``NOT_WRITTEN`` and the system's number of the error.
 """
 
 import contextlib
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import SimpleITK as sitk
+
+NOT_WRITTEN = 64
+"""What is added to the number of an error in the exit code: other codes are 0, 1 and 2."""
 
 _SIZES = struct.Struct("<QQ")
 # Many times what a slice takes: a stream that asks for more is meant to harm.
@@ -32,7 +36,7 @@ def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
     while sizes := requests.read(_SIZES.size):
         num_packed, num_bytes = _SIZES.unpack(sizes)
         try:
-            path.write_bytes(requests.read(num_packed))
+            _write(path, requests.read(num_packed))
             decoded = decode(path, num_bytes)
         finally:
             path.unlink(missing_ok=True)
@@ -41,6 +45,13 @@ def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
             sys.exit(1)
         answers.write(decoded)
         answers.flush()
+
+
+def _write(path: Path, packed: bytes) -> None:
+    try:
+        path.write_bytes(packed)
+    except OSError as error:
+        sys.exit(NOT_WRITTEN + (error.errno or 0))
 
 
 def _catch_complaints() -> int:

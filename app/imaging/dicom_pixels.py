@@ -29,6 +29,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
 from app.errors import UnreadableScanError, UnsupportedScanError
+from app.imaging.dicom_decoder import NOT_WRITTEN
 from app.imaging.dicom_frames import find_frames, read_frame
 from app.imaging.voxels import MAX_PADDING_BYTES
 
@@ -285,6 +286,7 @@ class _Decoder:
         finally:
             timer.cancel()
         if len(decoded) != num_bytes:
+            _check_room(path, process)
             name = UID(pixels.transfer_syntax).name
             raise UnreadableScanError(
                 f"{path}: compressed pixels ({name}) cannot be decoded; copy the file again or "
@@ -305,6 +307,18 @@ class _Decoder:
                 env={**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"},
             )
         return self._process
+
+
+def _check_room(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Tell where a decoder ended for want of room in the folder for temporary files."""
+    _end(process)
+    number = process.returncode - NOT_WRITTEN
+    if number >= 0:
+        raise UnreadableScanError(
+            f"{path}: its compressed pixels do not fit into {tempfile.gettempdir()} "
+            f"({os.strerror(number)}); make room there, or name another folder in TMPDIR (for a "
+            "container, a larger --tmpfs /tmp)"
+        )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -5,6 +5,7 @@ memory is taken, and exactly that much is read and not more, whatever a
 compressed stream would go on to give.
 """
 
+import zlib as slow_zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _MAX_RATIO = 1032
 # Scales that writers spread labels by are rounded, too.
 _NEARLY_WHOLE = 0.01
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_HEADER_CHECKSUM = 2  # a flag in the fourth byte
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
@@ -60,8 +62,8 @@ class Inflated:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._packed = memoryview(b"")
+        self._stream = self._new_stream()
         self._piece_bytes = _FIRST_PIECE_BYTES
 
     def read(self, num_bytes: int) -> bytes:
@@ -71,7 +73,7 @@ class Inflated:
         ------
         EOFError
             If the stream is cut short.
-        zlib.error
+        isal_zlib.error, zlib.error
             If it is damaged.
         """
         while True:
@@ -80,7 +82,7 @@ class Inflated:
             if not self._packed:
                 self._packed = memoryview(self._file.read(_CHUNK_BYTES))
             piece = self._packed[: self._piece_bytes]
-            found = self._stream.decompress(piece, num_bytes)
+            found: bytes = self._stream.decompress(piece, num_bytes)
             self._put_back(len(piece))
             if found:
                 return found
@@ -99,13 +101,25 @@ class Inflated:
 
     def _next_member(self) -> bool:
         """Go on with the next gzip stream in the file, if there is one."""
-        if len(self._packed) < len(_GZIP_MAGIC):
-            self._packed = memoryview(bytes(self._packed) + self._file.read(_CHUNK_BYTES))
+        self._have(len(_GZIP_MAGIC))
         if self._packed[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
             return False
-        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._stream = self._new_stream()
         self._piece_bytes = _FIRST_PIECE_BYTES
         return True
+
+    def _new_stream(self) -> Any:
+        """Give what inflates the stream that begins here."""
+        # isal takes a header with a checksum of its own for damaged where it comes in parts.
+        self._have(len(_GZIP_MAGIC) + 2)
+        start = bytes(self._packed[: len(_GZIP_MAGIC) + 2])
+        is_checked = start.startswith(_GZIP_MAGIC) and bool(start[-1] & _GZIP_HEADER_CHECKSUM)
+        return (slow_zlib if is_checked else zlib).decompressobj(_GZIP_OR_ZLIB)
+
+    def _have(self, num_bytes: int) -> None:
+        """Read on where fewer bytes are held, as far as there are more."""
+        if len(self._packed) < num_bytes:
+            self._packed = memoryview(bytes(self._packed) + self._file.read(_CHUNK_BYTES))
 
 
 @dataclass(slots=True)
@@ -136,7 +150,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:  # type: ignore[misc]  # its stub is wrong
+    except (OSError, EOFError, slow_zlib.error, zlib.error) as error:  # type: ignore[misc]  # its stub is wrong
         raise UnreadableScanError(
             f"{path}: damaged or cut short ({error}); copy or export it again"
         ) from error

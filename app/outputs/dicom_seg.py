@@ -2,17 +2,20 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
 import numpy.typing as npt
+from highdicom import PatientSexValues
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
     EnhancedCTImageStorage,
@@ -155,8 +158,7 @@ def check_series(series: Sequence[Dataset], scan: ScanHeader) -> None:
         tell.
     """
     _orientation_on(lps_geometry(scan.geometry), series, scan.path)
-    first = Dataset()
-    first.update(series[0])
+    first, _ = _repeatable(series[0])
     if _is_enhanced(first):  # new elements, as the others are shared with the series
         frames = first.PerFrameFunctionalGroupsSequence[:1]
         first.add_new("PerFrameFunctionalGroupsSequence", "SQ", frames)
@@ -171,13 +173,14 @@ def write_dicom_seg(
     path: Path,
     *,
     made_by: MadeBy = MadeBy.NETWORK,
-) -> None:
+) -> list[str]:
     """Write a label map as a DICOM Segmentation of the series it was made from.
 
     All organs are described, and the number of a segment is its organ's label
     value; one that was not found has no frames. The same label map and series give
     the same bytes: UIDs are made from all that is written, and the date of the
-    content is that of the first slice.
+    content is that of the first slice. Patient and study are named as in that slice, but
+    for values that are none, which are left empty.
 
     Parameters
     ----------
@@ -189,6 +192,11 @@ def write_dicom_seg(
         File to write.
     made_by : MadeBy
         Who drew it; each segment tells.
+
+    Returns
+    -------
+    list of str
+        Warnings: what had to be left empty.
 
     Raises
     ------
@@ -204,12 +212,51 @@ def write_dicom_seg(
     # As the source has them: an enhanced image may hold its frames in any order.
     order = _order(_planes(series))
     frames = np.ascontiguousarray(from_lps(label_map.in_lps, orientation)[np.argsort(order)])
+    first, invalid = _repeatable(series[0])
     with _told_of(path):
-        segmentation = _segmentation(frames, series, made_by)
+        segmentation = _segmentation(frames, [first, *series[1:]], made_by)
     with atomic_path(path) as partial:
         segmentation.save_as(partial)
         _name_by_content(segmentation, sha256_of(partial))
         segmentation.save_as(partial)
+    if not invalid:
+        return []
+    # Without the values themselves, which may tell who the patient is.
+    return [
+        f"{path}: left empty, as the DICOM series has no valid value of {', '.join(invalid)}; "
+        "correct it in the archive, where it matters"
+    ]
+
+
+def _one_name(value: object) -> None:
+    if isinstance(value, MultiValue):
+        raise TypeError("several names")
+
+
+# Values of the source that the library takes in this form alone; of others it takes any.
+_TAKEN: Mapping[str, Callable[[Any], object]] = {
+    "PatientName": _one_name,
+    "PatientBirthDate": DA,
+    "PatientSex": PatientSexValues,
+    "StudyDate": DA,
+    "StudyTime": TM,
+}
+
+
+def _repeatable(header: Dataset) -> tuple[Dataset, list[str]]:
+    """Copy a header without values that no segmentation may repeat; name the elements emptied."""
+    copied = header[:]  # its elements are those of the header
+    invalid = []
+    for name, take in _TAKEN.items():
+        value = header.get(name)
+        if not value:
+            continue
+        try:
+            take(value)
+        except (TypeError, ValueError):
+            invalid.append(name)
+            copied.add_new(name, header[name].VR, None)  # another element
+    return copied, invalid
 
 
 def _orientation_on(grid: Geometry, series: Sequence[Dataset], path: Path) -> Orientation:

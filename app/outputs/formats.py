@@ -67,7 +67,7 @@ def write_formats(
     list of Path
         What was written.
     list of str
-        What could not be, for want of an organ.
+        Warnings: what could not be, for want of an organ, or had to be left empty.
 
     Raises
     ------
@@ -79,6 +79,7 @@ def write_formats(
     if not {SEG_NRRD, DICOM_SEG} & set(formats):
         return [], []
     written: list[Path] = []
+    warnings: list[str] = []
     label_map = read_label_map(label_path)
     if SEG_NRRD in formats:
         path = label_path.with_name(name + slicer.SUFFIX)
@@ -91,9 +92,9 @@ def write_formats(
 
         series = dicom_seg.read_series(_named(series_files, label_path))
         path = label_path.with_name(name + dicom_seg.SUFFIX)
-        dicom_seg.write_dicom_seg(label_map, series, path)
+        warnings = dicom_seg.write_dicom_seg(label_map, series, path)
         written.append(path)
-    return written, []
+    return written, warnings
 
 
 def convert_label_map(
@@ -104,7 +105,7 @@ def convert_label_map(
     *,
     series_files: Iterable[Path] | None = None,
     made_by: MadeBy,
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Write a label map that another program may have changed in formats of :data:`FORMATS`.
 
     Parameters
@@ -127,6 +128,8 @@ def convert_label_map(
     -------
     list of Path
         What was written.
+    list of str
+        Warnings: what of a DICOM SEG had to be left empty.
 
     Raises
     ------
@@ -142,18 +145,19 @@ def convert_label_map(
         organs = {value: value for value in range(NUM_CLASSES)}
     label_map = read_label_map(label_path, stands_for=organs)
     written: list[Path] = []
+    warnings: list[str] = []
     if DICOM_SEG in formats:  # first, as it may be refused
         from app.outputs import dicom_seg
 
         series = dicom_seg.read_series(_named(series_files, label_path))
         path = folder / (name + dicom_seg.SUFFIX)
-        dicom_seg.write_dicom_seg(label_map, series, path, made_by=made_by)
+        warnings = dicom_seg.write_dicom_seg(label_map, series, path, made_by=made_by)
         written.append(path)
     if SEG_NRRD in formats:
         path = folder / (name + slicer.SUFFIX)
         slicer.write_seg_nrrd(label_map, path)
         written.append(path)
-    return written
+    return written, warnings
 
 
 def _named(series_files: Iterable[Path] | None, path: Path) -> Iterable[Path]:

@@ -1,6 +1,8 @@
 """TensorBoard: the curve and pictures of a run, to watch it from a browser."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ from app.imaging.geometry import FloatVolume, LabelVolume
 from app.imaging.intensity import INPUT_LIMIT
 from app.imaging.picture import busiest_slice, paint, three_planes
 
+logger = logging.getLogger(__name__)
+
 PIXELS_PER_MM = 1.0
 
 
 class Board:
-    """Event files of one run.
+    """Event files of one run; where they cannot be written, it is told once and nothing ends.
 
     Parameters
     ----------
@@ -29,22 +33,45 @@ class Board:
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=after + 1)
+        self.folder = folder
+        self.writer: SummaryWriter | None = None
+        with self._told():
+            self.writer = SummaryWriter(str(folder), purge_step=after + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Show numbers of a step, by name."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        if self.writer is not None:
+            with self._told():
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
+                self.writer.flush()
 
     def picture(self, step: int, name: str, picture: npt.NDArray[np.uint8]) -> None:
         """Show a picture, (rows, columns, 3), of a step."""
-        self.writer.add_image(name, picture, step, dataformats="HWC")
-        self.writer.flush()
+        if self.writer is not None:
+            with self._told():
+                self.writer.add_image(name, picture, step, dataformats="HWC")
+                self.writer.flush()
 
     def close(self) -> None:
         """Write what is left."""
-        self.writer.close()
+        if self.writer is not None:
+            with self._told():
+                self.writer.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Go on without a board that cannot be written, as on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            logger.warning(
+                "%s: TensorBoard's events cannot be written (%s); the training goes on without "
+                "them",
+                self.folder,
+                error.strerror,
+            )
 
 
 def draw_comparison(

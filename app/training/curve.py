@@ -1,12 +1,14 @@
 """The curve of a run: loss, learning rate and pace over the steps."""
 
-import csv
+import contextlib
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.errors import OutputError
 from app.imaging.io import atomic_path
 from app.training.config import TrainingConfig
 from app.training.schedule import learning_rate
@@ -56,7 +58,13 @@ class Curve:
         self.since = time.monotonic()
 
     def add(self, step: int, loss: float) -> None:
-        """Take in one step; every so often, write a row."""
+        """Take in one step; every so often, write a row.
+
+        Raises
+        ------
+        OutputError
+            If the row cannot be written; then the file is as it was.
+        """
         if not math.isnan(loss):
             self.losses.append(loss)
         self.num_steps += 1
@@ -68,12 +76,24 @@ class Curve:
         pace_s = self.elapsed_s / self.num_steps
         rate = learning_rate(step, self.config)
         logger.info("step %d  loss %.4f  %.2f s a step", step, mean, pace_s)
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow([step, f"{mean:.5f}", f"{rate:.3e}", f"{pace_s:.3f}"])
+        self._append(f"{step},{mean:.5f},{rate:.3e},{pace_s:.3f}\r\n".encode())
         if self.board is not None:
             values = {"loss": mean, "learning_rate": rate, "seconds_per_step": pace_s}
             self.board.scalars(step, values)
         self.losses, self.num_steps, self.elapsed_s = [], 0, 0.0
+
+    def _append(self, row: bytes) -> None:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(row)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a part of a row would be taken for another step
+                os.truncate(self.path, size)
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror}); make room there, and the same "
+                "command goes on from the state beside it"
+            ) from error
 
 
 def _is_up_to(step: int, row: bytes) -> bool:

@@ -16,7 +16,7 @@ from app.errors import UsageError
 from app.models.build import build_network
 from app.training.board import Board
 from app.training.config import TrainingConfig
-from app.training.loop import Trainer
+from app.training.loop import STATE_NAME, Trainer
 from app.training.objective import make_objective
 from app.training.own_cases import OWN_TERMS, PREPARED_NAME
 from app.training.processes import Process
@@ -65,7 +65,7 @@ def train_on_scans(
     WeightsError
         If ``start_from`` or the state in ``output`` belongs to another network.
     """
-    if process.is_first:
+    if process.is_first and (output / STATE_NAME).exists():
         _check_same_run(output / RUN_NAME, phase)
     torch.manual_seed(config.seed)
     network = build_network(phase)

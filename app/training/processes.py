@@ -77,6 +77,11 @@ def joined(rank: int, size: int, local_rank: int, meeting: str) -> Iterator[Proc
         dist.destroy_process_group()
 
 
+def launched_rank() -> int:
+    """Give the number of this process among those that ``torchrun`` started; 0 without it."""
+    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
+
+
 def run_on_devices(task: Callable[..., None], devices: int, **arguments: Any) -> None:
     """Call a function in one process for each device.
 

@@ -210,5 +210,5 @@ def test_scores_that_are_no_finite_numbers_are_refused(num_channels, value):
 
     network = Overflowing((4, 3, 5))
     network.num_channels = num_channels
-    with pytest.raises(ScoresError, match=r"no finite numbers.*--precision f32"):
+    with pytest.raises(ScoresError, match=r"no finite numbers.*--precision f32 or precision="):
         score_volume(np.ones((8, 5, 11), np.float32), network, 0.25)

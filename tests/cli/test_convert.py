@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_series import write_series
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
+from pydicom.config import IGNORE
 
 from app.cli.main import main
 from app.imaging.label_maps import read_label_map
@@ -72,6 +73,22 @@ def test_corrected_label_map_comes_back_from_the_segmentation_and_says_who_made_
     assert {one.SegmentAlgorithmType for one in segmentation.SegmentSequence} == {"SEMIAUTOMATIC"}
     assert "corrected" in segmentation.ContentDescription
     assert segmentation.PatientID == "P1"
+
+
+def test_value_of_the_series_that_cannot_be_repeated_is_told_once(
+    tmp_path, labels, series, convert
+):
+    for file in series:
+        image = dcmread(file)
+        sex = DataElement("PatientSex", "CS", "Female", validation_mode=IGNORE)
+        image["PatientSex"] = sex
+        image.save_as(file)
+    save(tmp_path / "labels" / "scan.nii.gz", labels, series)
+    code, told = convert()
+    assert code == 0
+    assert told.count("PatientSex") == told.count("\n") == 1
+    assert told.startswith(f"warning: {tmp_path / 'out' / 'scan.seg.dcm'}: left empty")
+    assert np.array_equal(found_in(tmp_path / "out" / "scan.seg.dcm", series), labels)
 
 
 @pytest.mark.parametrize(

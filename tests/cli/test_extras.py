@@ -276,6 +276,48 @@ def test_series_of_which_no_segmentation_can_be_made_is_refused_before_any_work(
     assert not list((tmp_path / "labels").glob("*.nii.gz"))
 
 
+TOO_LONG = 300 * "x"  # for the system, which then tells as little as of a folder not to be entered
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--dicom", TOO_LONG], f"--dicom {TOO_LONG}: cannot be read (File name too long)"),
+        (["--output", TOO_LONG, "--statistics"], f"--output {TOO_LONG}: cannot be read (File name"),
+        (["--output", TOO_LONG, "--boxes-only"], f"--output {TOO_LONG}: cannot be read (File name"),
+        (["--output", TOO_LONG], f"--output {TOO_LONG}: cannot be read (File name too long)"),
+    ],
+)
+def test_folder_that_cannot_be_reached_is_told_before_any_work(
+    scans, predict, capsys, options, told
+):
+    assert predict(scans, *options) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_statistics_whose_folder_cannot_be_reached_are_refused_before_any_work(
+    scans, tmp_path, capsys
+):
+    (tmp_path / "labels").mkdir()
+    shutil.copy(scans / "a_0000.nii.gz", tmp_path / "labels" / "a.nii.gz")
+    options = ["--scans", str(scans), "--labels", str(tmp_path / "labels")]
+    assert main(["statistics", *options, "--output", f"{TOO_LONG}/organs.csv"]) == 2
+    assert f"--output {TOO_LONG}: cannot be written to (File name" in capsys.readouterr().err
+
+
+def test_dicom_folder_that_may_not_be_entered_is_told_before_any_work(
+    scans, predict, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "series").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    options = ("--formats", "dicom-seg", "--dicom", str(tmp_path / "series"))
+    assert predict(scans, *options) == 2
+    told = f"--dicom {tmp_path / 'series'}: cannot be read (Permission denied)"
+    assert told in capsys.readouterr().err
+    assert main(["convert", "--labels", str(scans), "--output", "out", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_empty_label_map_becomes_no_dicom_segmentation_but_a_warning(predict, tmp_path):
     hu = np.full((20, 30, 40), TISSUE_HU, np.int16)
     hu[::4, ::8, ::8] = -1

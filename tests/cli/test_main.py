@@ -27,6 +27,58 @@ def test_unknown_command_is_wrong_use(capsys):
     assert "predict" in capsys.readouterr().err
 
 
+BANK = ("bank", "--anatomies", "a", "--bodies", "b", "--output", "o")
+BENCHMARK = ("benchmark", "--output", "o.json")
+PREDICT = ("predict", "--input", "i", "--output", "o")
+ROUNDS = ("rounds", "--data", "d", "--output", "o", "--weights", "w")
+SYNTHESIZE = ("synthesize", "--output", "o")
+TRAIN = ("train", "--phase", "locate", "--data", "d", "--output", "o")
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "value", "told"),
+    [
+        (BANK, "--limit", "0", "at least 1"),
+        (BANK, "--variants", "0", "at least 1"),
+        (BANK, "--seed", "-1", "at least 0"),
+        (BANK, "--processes", "0", "at least 1"),
+        (BENCHMARK, "--repeat", "0", "at least 1"),
+        (BENCHMARK, "--memory-budget", "nan", "a number above 0"),
+        (BENCHMARK, "--memory-budget", "0", "a number above 0"),
+        (BENCHMARK, "--memory-budget", "inf", "a number above 0"),
+        (BENCHMARK, "--time-budget", "-1", "a number above 0"),
+        (PREDICT, "--threads", "0", "at least 1"),
+        (("refine", "--measure", "m"), "--count", "0", "at least 1"),
+        (("refine", "--measure", "m"), "--spacing", "-1", "a number above 0"),
+        (("refine", "--measure", "m"), "--seed", "-1", "at least 0"),
+        (ROUNDS, "--rounds", "0", "at least 1"),
+        (ROUNDS, "--steps", "0", "at least 1"),
+        (SYNTHESIZE, "--count", "0", "at least 1"),
+        (SYNTHESIZE, "--seed", "-1", "at least 0"),
+        (TRAIN, "--steps", "0", "at least 1"),
+        (TRAIN, "--batch", "0", "at least 1"),
+        (TRAIN, "--learning-rate", "0", "a number above 0"),
+        (TRAIN, "--spacing", "2x0x2", "a number above 0"),
+        (TRAIN, "--seed", "-1", "at least 0"),
+        (TRAIN, "--workers", "-1", "at least 0"),
+        (TRAIN, "--fold", "-1", "at least 0"),
+        (TRAIN, "--folds", "0", "at least 1"),
+        (TRAIN, "--validate-every", "-1", "at least 0"),
+        (TRAIN, "--devices", "0", "at least 1"),
+    ],
+)
+def test_number_out_of_its_range_is_refused_by_the_parser(
+    tmp_path, monkeypatch, capsys, words, option, value, told
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*words, option, value])
+    assert stopped.value.code == 2
+    assert f"argument {option}: " in (error := capsys.readouterr().err)
+    assert f"{told} expected" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_version_is_told(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])

@@ -144,7 +144,6 @@ def test_unexpected_errors_fail_the_case_only(scans, tmp_path, stand_in_weights,
     ("option", "message"),
     [
         (("--memory-limit", "plenty"), "8GiB"),
-        (("--threads", "0"), "threads"),
         (("--weights", "/nowhere"), "/nowhere"),
     ],
 )

@@ -122,7 +122,6 @@ def test_rounds_end_where_no_scan_can_be_predicted(tmp_path, folder, capfd):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--rounds", "0"], "at least 1"),
         (["--weights", "nowhere"], "no checkpoint of segment"),
         (["--", "--output", "there"], "--output behind --"),
     ],
@@ -141,7 +140,6 @@ def test_what_cannot_be_done_is_told_before_any_work(tmp_path, folder, capsys, m
         (["--labels", "nowhere"], "--labels: no folder nowhere"),
         (["--labels", "misnamed"], "--labels misnamed: no label map is named as a scan of"),
         (["--labels", "moved"], "moved/b.nii.gz: not on the grid of"),
-        (["--", "--devices", "0"], "--devices 0"),
         (["--", "--hold-out", "manifest.json"], "--hold-out manifest.json: only with --bank"),
     ],
 )
@@ -177,10 +175,12 @@ def test_a_faulty_settings_file_is_told_before_any_work(tmp_path, folder, capsys
 
 def test_options_that_train_does_not_know_are_wrong_use(tmp_path, folder, capsys):
     words = ["rounds", "--data", "data", "--output", str(tmp_path), "--weights"]
-    with pytest.raises(SystemExit) as ended:
-        main([*words, str(folder / "weights"), "--", "--fold", "x"])
-    assert ended.value.code == 2
-    assert "--fold" in capsys.readouterr().err
+    for option, value in (("--fold", "x"), ("--devices", "0")):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, str(folder / "weights"), "--", option, value])
+        assert ended.value.code == 2
+        assert f"argument {option}: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_rounds_begun_otherwise_are_not_gone_on_with(tmp_path, folder, capsys):

@@ -87,8 +87,6 @@ def test_any_orientation_holds_the_same_body(tmp_path, orientation, quick_phanto
         ["--output", "x", "--labels", "y.nii.gz"],
         ["--output", "x.nii.gz", "--labels", "./x.nii.gz"],
         ["--output", "x", "--orientation", "LRS"],
-        ["--output", "x", "--count", "0"],
-        ["--output", "x", "--seed", "-1"],
     ],
 )
 def test_wrong_use_is_told_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments):

@@ -18,6 +18,7 @@ from dicom_files import (
     slice_dataset,
     write_series,
 )
+from full_disk import room_for
 from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
@@ -529,6 +530,14 @@ def test_system_without_a_folder_for_temporary_files_is_told(tmp_path, monkeypat
     told = r"IM.*: .* folder for temporary files .* \(No such file or directory\); .* TMPDIR"
     with pytest.raises(UnreadableScanError, match=told):
         read_scan(tmp_path / "ct")
+
+
+def test_folder_for_temporary_files_without_room_is_told_with_a_remedy(tmp_path, temporary):
+    write_series(tmp_path / "ct", hu(), SPACING_MM, compress=uid.RLELossless)
+    told = rf"IM.*: .* do not fit into {temporary} \(File too large\); .* TMPDIR"
+    with room_for(50), pytest.raises(UnreadableScanError, match=told):
+        read_scan(tmp_path / "ct")
+    assert list(temporary.rglob("*")) == []
 
 
 def test_decoder_that_does_not_end_by_itself_is_killed(tmp_path, temporary, monkeypatch):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import struct
 import tracemalloc
 import zlib
 
@@ -135,6 +136,34 @@ def test_member_may_begin_where_a_piece_of_the_file_ends(num_bytes):
     assert len(filler) == rest
     stream = Inflated(io.BytesIO(first + filler + gzip.compress(b"end")))
     assert b"".join(iter(lambda: stream.read(1 << 20), b"")).endswith(b"end")
+
+
+def with_checked_header(content, extra):
+    """Compress into a gzip member that holds further fields and a checksum of its header."""
+    packed = gzip.compress(content)
+    fields = 4 | 2  # FEXTRA, FHCRC
+    header = packed[:3] + bytes([fields]) + packed[4:10] + struct.pack("<H", len(extra)) + extra
+    return header + struct.pack("<H", zlib.crc32(header) & 0xFFFF) + packed[10:]
+
+
+@pytest.mark.parametrize("num_before", [0, (1 << 20) - 1, (1 << 20) - 7])
+@pytest.mark.parametrize("num_extra", [6, 5000, 65535])
+def test_header_with_a_checksum_may_come_in_parts(num_before, num_extra):
+    stored = gzip.compress(bytes(num_before), 0)
+    before = gzip.compress(bytes(2 * num_before - len(stored)), 0) if num_before else b""
+    assert len(before) == num_before
+    member = with_checked_header(b"all", bytes(num_extra))
+    stream = Inflated(io.BytesIO(before + 3 * member))
+    assert b"".join(iter(lambda: stream.read(1 << 20), b"")).endswith(3 * b"all")
+
+
+def test_damaged_checksum_of_a_header_is_refused(tmp_path):
+    path = tmp_path / "voxels"
+    member = bytearray(with_checked_header(VOXELS.tobytes(), b"dictzip"))
+    member[12] ^= 1  # in the further field
+    path.write_bytes(member)
+    with pytest.raises(UnreadableScanError, match="damaged or cut short"):
+        read_voxels(layout(path, compressed=True))
 
 
 def test_what_follows_the_last_member_is_passed_over():

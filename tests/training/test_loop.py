@@ -13,6 +13,7 @@ from app.errors import OutputError, TrainingError, WeightsError
 from app.manifest import CHECKPOINT_NAME
 from app.training.checkpoint import load_weights, save_weights
 from app.training.config import TrainingConfig
+from app.training.curve import Curve
 from app.training.loop import CURVE_NAME, MOST_SKIPPED, STATE_NAME, Trainer
 from app.training.objective import Objective
 
@@ -119,6 +120,20 @@ def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path, name):
         write[name]()
 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_curve_that_cannot_be_written_is_told_and_stays_whole(tmp_path):
+    Trainer(network(), CONFIG, tmp_path, objective=Objective()).run(bright_voxels())
+    state = (tmp_path / STATE_NAME).read_bytes()
+    before = (tmp_path / CURVE_NAME).read_bytes()
+    curve = Curve(tmp_path / CURVE_NAME, CONFIG, board=None)
+
+    told = f"{CURVE_NAME}: cannot be written .*the same command goes on from the state"
+    with room_for(len(before) + 5), pytest.raises(OutputError, match=told):
+        curve.add(8, 0.5)
+
+    assert (tmp_path / CURVE_NAME).read_bytes() == before
+    assert (tmp_path / STATE_NAME).read_bytes() == state
 
 
 class Weighted(Objective):

@@ -205,9 +205,18 @@ def test_a_setting_out_of_its_range_is_told_before_training(tmp_path, capsys, na
     assert f"{name} {value} is out of range" in capsys.readouterr().err
 
 
-def test_no_devices_are_wrong_use(tmp_path, tiny, capsys):
-    assert main(arguments("locate", tmp_path, tmp_path / "run", tiny, "--devices", "0")) == 2
-    assert "--devices 0: at least 1 expected" in capsys.readouterr().err
+def test_folder_of_a_run_that_was_killed_before_its_first_state_takes_another_grid(
+    phantoms, tmp_path, tiny
+):
+    def train(spacing, steps):
+        more = ("--folds", "1", "--spacing", spacing, "--steps", steps)
+        return main(arguments("locate", phantoms, tmp_path / "run", tiny, *more))
+
+    assert train("14x12x13", "1") == 0
+    (tmp_path / "run" / STATE_NAME).unlink()
+    assert train("15x12x13", "1") == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["phase"]["spacing_mm"] == [15.0, 12.0, 13.0]
 
 
 def test_patches_that_cannot_be_shared_among_scans_are_wrong_use(tmp_path, tiny, capsys):

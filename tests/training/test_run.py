@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from app.cli.folders import sole_writer
 from app.cli.main import main
 from app.config import LOCATE
 from app.errors import UsageError
@@ -101,7 +102,6 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(bank, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--workers", "-1"], "--workers -1: must not be negative"),
         (["--patch", "32x48x64"], "patch_shape (32, 48, 64) must be positive multiples of 32"),
         (["--start-from", "nowhere.pt"], "--start-from nowhere.pt: no such file"),
     ],
@@ -112,6 +112,18 @@ def test_what_would_end_in_the_middle_is_told_first(bank, tmp_path, capsys, more
     assert main([*words, "--steps", "1", *more]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("source", ["--bank", "--data"])
+def test_second_training_into_a_folder_is_refused_and_touches_nothing(
+    bank, tmp_path, capsys, source
+):
+    words = ["train", "--phase", "locate", source, str(bank), "--output", str(tmp_path)]
+    words += ["--steps", "1", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+    with sole_writer(tmp_path):
+        assert main(words) == 2
+    assert f"--output {tmp_path}: another run writes to it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("patch", ["64", "64x64", "0x64x64", "axbxc"])
