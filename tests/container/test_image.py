@@ -182,11 +182,12 @@ def test_only_the_rooms_that_ship_are_there(run_container):
     listed = run_container(command=("sh", "-c", "ls /workspace /workspace/app /workspace/app/cli"))
     names = set(listed.stdout.split()) - {"__pycache__"}
     rooms = {"cascade", "cli", "imaging", "outputs", "report"}
-    base = ("api", "errors", "labels", "config", "manifest", "terminology")
+    base = ("api", "errors", "labels", "config", "control_groups", "manifest", "terminology")
     files = {f"{name}.py" for name in base}
     names_of_commands = ("main", "predict", "extras", "preview", "progress", "batch", "cases")
     commands = {
-        f"{name}.py" for name in (*names_of_commands, "console", "record", "info", "folders")
+        f"{name}.py"
+        for name in (*names_of_commands, "console", "record", "info", "folders", "numbers")
     }
     headings = {"/workspace:", "/workspace/app:", "/workspace/app/cli:"}
     top = {"app", "weights", "predict.sh", "LICENSE"}

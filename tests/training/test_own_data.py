@@ -155,13 +155,13 @@ def test_phase_one_passes_over_cases_of_which_not_all_is_known(tmp_path):
         assert len(cases.refused) == 2 - len(names)
 
 
-def test_a_run_does_not_go_on_with_another_grid(tmp_path, tiny, capsys):
-    write_case(tmp_path / "data", "a")
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "run.json").write_text(json.dumps({"phase": {"spacing_mm": [1, 2, 3]}}))
+def test_a_run_does_not_go_on_with_another_grid(phantoms, tmp_path, tiny, capsys):
+    def train(spacing):
+        more = ("--folds", "1", "--spacing", spacing, "--steps", "1")
+        return main(arguments("locate", phantoms, tmp_path / "run", tiny, *more))
 
-    assert main(arguments("segment", tmp_path / "data", run, tiny, "--folds", "1")) == 2
+    assert train("14x12x13") == 0
+    assert train("15x12x13") == 2
     assert "another grid" in capsys.readouterr().err
 
 
