@@ -4,8 +4,8 @@ Run as a script by :mod:`app.imaging.dicom_pixels`. On standard input comes, for
 each slice, the size of a DICOM file, the size of its decoded pixels (both 64-bit
 integers) and the file; on standard output goes the slice as 32-bit integers. On
 a slice that cannot be decoded the process ends: it holds nothing worth saving. Its
-argument is an empty folder, where a slice lies only while it is decoded; where that has no
-room for it, the process ends with ``NOT_WRITTEN`` and the system's number of the error.
+arguments are an empty folder, where a slice lies only while it is decoded, and a number: where
+that has no room for it, the process ends with this and the system's number of the error.
 """
 
 import contextlib
@@ -18,9 +18,6 @@ from typing import BinaryIO
 
 import SimpleITK as sitk
 
-NOT_WRITTEN = 64
-"""What is added to the number of an error in the exit code: other codes are 0, 1 and 2."""
-
 _SIZES = struct.Struct("<QQ")
 # Many times what a slice takes: a stream that asks for more is meant to harm.
 _MEMORY_BYTES = 4 << 30
@@ -29,14 +26,14 @@ _DAMAGE = (b"Corrupt JPEG data", b"Premature end of JPEG file")
 _STANDARD_ERROR = 2
 
 
-def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
+def main(requests: BinaryIO, answers: BinaryIO, folder: Path, not_written: int) -> None:
     """Decode until there are no more requests."""
     path = folder / "slice.dcm"
     complaints = _catch_complaints()
     while sizes := requests.read(_SIZES.size):
         num_packed, num_bytes = _SIZES.unpack(sizes)
         try:
-            _write(path, requests.read(num_packed))
+            _write(path, requests.read(num_packed), not_written)
             decoded = decode(path, num_bytes)
         finally:
             path.unlink(missing_ok=True)
@@ -47,11 +44,11 @@ def main(requests: BinaryIO, answers: BinaryIO, folder: Path) -> None:
         answers.flush()
 
 
-def _write(path: Path, packed: bytes) -> None:
+def _write(path: Path, packed: bytes, not_written: int) -> None:
     try:
         path.write_bytes(packed)
     except OSError as error:
-        sys.exit(NOT_WRITTEN + (error.errno or 0))
+        sys.exit(not_written + (error.errno or 0))
 
 
 def _catch_complaints() -> int:
@@ -92,4 +89,4 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         # Where memory runs out all the same, this process is to be ended and not the program.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    main(sys.stdin.buffer, sys.stdout.buffer, Path(sys.argv[1]))
+    main(sys.stdin.buffer, sys.stdout.buffer, Path(sys.argv[1]), int(sys.argv[2]))

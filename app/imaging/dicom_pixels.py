@@ -29,11 +29,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
 from app.errors import UnreadableScanError, UnsupportedScanError
-from app.imaging.dicom_decoder import NOT_WRITTEN
 from app.imaging.dicom_frames import find_frames, read_frame
 from app.imaging.voxels import MAX_PADDING_BYTES
 
-DECODER = Path(__file__).with_name("dicom_decoder.py")
+DECODER = Path(__file__).with_name("dicom_decoder.py")  # run, not imported: it loads SimpleITK
+
+NOT_WRITTEN = 64
+"""What a decoder adds to the number of an error in its exit code: other codes are 0, 1 and 2."""
 
 SECONDS_PER_SLICE = 30.0
 """A slice is decoded in hundredths of a second; a decoder that takes this long hangs."""
@@ -299,7 +301,7 @@ class _Decoder:
             # Of this process, so that it goes even if the other one dies.
             self._folder = tempfile.TemporaryDirectory()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(DECODER), self._folder.name],
+                [sys.executable, "-P", str(DECODER), self._folder.name, str(NOT_WRITTEN)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

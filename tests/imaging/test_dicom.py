@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 
@@ -677,3 +679,8 @@ def test_label_map_of_a_series_lies_on_its_grid(tmp_path):
     ours, theirs = labels_source.geometry, source.geometry
     assert ours.origin_mm == pytest.approx(theirs.origin_mm, abs=1e-4)
     assert np.asarray(ours.direction) == pytest.approx(np.asarray(theirs.direction), abs=1e-6)
+
+
+def test_what_reads_dicom_leaves_native_decoders_to_a_process_of_their_own():
+    loaded = "import sys, app.imaging.dicom; sys.exit('SimpleITK' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
