@@ -167,7 +167,7 @@ def _segment(hu, geometry, abdomen, checkpoint):
         region = region_of(abdomen, config, seen=region)
         scores = _look(sums, abdomen, region, checkpoint)
     if abdomen.box != found.box:
-        abdomen, scores = tighten(found, abdomen, scores)
+        scores = tighten(found, abdomen, scores)
     region = scores.region
     beyond = np.ones(region.window.shape, bool)
     beyond[region.inside.slices] = False

@@ -273,11 +273,10 @@ def _segment_abdomen(
         if looked is not None:
             abdomen, scores = looked
     if abdomen.box != found.box:
-        abdomen, scores = tighten(found, abdomen, scores)
+        scores = tighten(found, abdomen, scores)
     if looked is not None:
         cuts = find_cuts(scores)
     rule_out_surroundings(scores)
-    report.box = abdomen.box
     report.num_patches = scores.patches.num_run
     asked_for = _names_of(organs)
     # Once, though cut at several faces.

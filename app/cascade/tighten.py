@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from app.cascade.locate import MARGIN_MM, Abdomen
-from app.cascade.segment import ClassScores
+from app.cascade.segment import ClassScores, Region
 from app.imaging.components import find_specks
 from app.imaging.crop import bounding_box, box_on_grid
 from app.imaging.geometry import BoolVolume, Box, Geometry
 
 
-def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdomen, ClassScores]:
+def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> ClassScores:
     """Give back the room beyond phase one's box in which no organ was found.
 
     How far an organ goes on there is known only after looking; most end soon.
@@ -27,18 +27,14 @@ def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdome
 
     Returns
     -------
-    Abdomen, ClassScores
+    ClassScores
         The same with a box that ends where phase one's does, or as far beyond organs found
         as phase one's would; nowhere beyond that of ``grown``.
     """
     region, grid = scores.region, grown.geometry
     box, organs = first.box, _organs_in(scores)
     if organs.any():
-        inside = bounding_box(organs, region.spacing_mm)
-        offset = np.add(region.window.start, region.inside.start)
-        found = Box.between(
-            np.add(inside.start, offset).tolist(), np.add(inside.stop, offset).tolist()
-        )
+        found = _box_around(organs, region)
         room = box_on_grid(
             found, region.grid_shape, region.spacing_mm, grid.shape, grid.spacing_mm, MARGIN_MM
         )
@@ -49,11 +45,7 @@ def tighten(first: Abdomen, grown: Abdomen, scores: ClassScores) -> tuple[Abdome
             )
         )
     located = box_on_grid(box, grid.shape, grid.spacing_mm, region.grid_shape, region.spacing_mm)
-    covered = box_on_grid(
-        located, region.grid_shape, region.spacing_mm, grid.shape, grid.spacing_mm
-    )
-    tightened = replace(region, located=located, box=covered)
-    return replace(grown, box=box), replace(scores, region=tightened)
+    return _located_in(located, scores, grid)
 
 
 def close_in(scores: ClassScores, geometry: Geometry) -> ClassScores:
@@ -79,11 +71,18 @@ def close_in(scores: ClassScores, geometry: Geometry) -> ClassScores:
     organs = scores.labels[region.inside.slices] > 0
     if not organs.any():
         return scores
-    near = bounding_box(organs, region.spacing_mm, max(MARGIN_MM))
-    located = Box.between(
-        np.add(near.start, region.located.start).tolist(),
-        np.add(near.stop, region.located.start).tolist(),
-    )
+    return _located_in(_box_around(organs, region, max(MARGIN_MM)), scores, geometry)
+
+
+def _box_around(organs: BoolVolume, region: Region, margin_mm: float = 0.0) -> Box:
+    """Find the box of phase two's grid around organs, given in the located part, and within it."""
+    inside, start = bounding_box(organs, region.spacing_mm, margin_mm), region.located.start
+    return Box.between(np.add(inside.start, start).tolist(), np.add(inside.stop, start).tolist())
+
+
+def _located_in(located: Box, scores: ClassScores, geometry: Geometry) -> ClassScores:
+    """Give the scores with another located box, on phase two's grid, and what it covers."""
+    region = scores.region
     box = box_on_grid(
         located, region.grid_shape, region.spacing_mm, geometry.shape, geometry.spacing_mm
     )
