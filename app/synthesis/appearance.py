@@ -35,6 +35,7 @@ _SAME_BLOOD_SUPPLY = (
     (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA),
     (Tissue.RIGHT_ADRENAL, Tissue.LEFT_ADRENAL),
     (Tissue.AORTA, Tissue.ARTERY),
+    (Tissue.INFERIOR_VENA_CAVA, Tissue.VEIN),
     (Tissue.BOWEL_WALL, Tissue.COLON_WALL),
 )
 """Pairs that differ in one body by little."""

@@ -1,7 +1,8 @@
 """The crura of the diaphragm: muscle beside the aorta, before the spine, next to both adrenals.
 
 Both embrace the aorta from the front above the celiac trunk, where they part the chest from the
-abdomen, and grow thinner and farther back along its sides below. From their outer edge the
+abdomen, and grow thinner and farther back along its sides below, where they lie on the spine and
+may meet behind it. From their outer edge the
 diaphragm goes on to the back, between lung and adrenal gland.
 """
 
@@ -19,8 +20,14 @@ _REACH_MM = ((-32.0, -52.0), (54.0, 52.0))
 _THINS_MM = 40.0
 """Height over which the crura grow thin below, and the hiatus widens above."""
 
-_THICKNESS_MM, _RIGHT = (3.0, 8.0), 1.35
+_THICKNESS_MM, _RIGHT = (3.0, 11.0), 1.35
 """Of the left crus; the right one is larger by this factor."""
+
+_ENDS_BEHIND = (0.35, 1.2)
+"""How far around the aorta a crus reaches: 0 is its side, 1 behind it; from there on both meet."""
+
+_CLOSE_MM = 4.0
+"""Where no fat shows between crus and aorta none is left in the corners of the aorta, either."""
 
 Row = npt.NDArray[np.float32]
 
@@ -36,7 +43,7 @@ def lay_crura(scene: Scene) -> None:
     aorta = positions_mm(scene, Tissue.AORTA)
     if celiac_mm is None or not len(aorta):
         return
-    bottom_mm, top_mm = celiac_mm - rng.uniform(35.0, 75.0), celiac_mm + rng.uniform(25.0, 60.0)
+    bottom_mm, top_mm = celiac_mm - rng.uniform(35.0, 75.0), celiac_mm + rng.uniform(25.0, 80.0)
     heights = np.arange(scene.tissues.shape[0]) * scene.spacing_mm[0]
     low, high = max(bottom_mm, aorta[:, 0].min()), min(top_mm, aorta[:, 0].max())
     rows = np.flatnonzero((heights >= low) & (heights <= high))
@@ -109,14 +116,16 @@ def _crura(
     turned = off_y / np.maximum(distance, np.float32(1e-3))
     raised = np.clip((above - bottom) / (10.0 - bottom), 0.0, 1.0)
     front = 0.3 - of_side(1.0, 1.9) * raised
-    share = np.clip((turned - front) / (of_side(0.35, 0.8) - front), 0.0, 1.0)
+    share = np.clip((turned - front) / (of_side(*_ENDS_BEHIND) - front), 0.0, 1.0)
     hiatus = np.clip(above / _THINS_MM, 0.0, 1.0)
     thick_mm = of_side(*_THICKNESS_MM) * np.where(off_x > 0, np.float32(1.0), np.float32(_RIGHT))
     thick_mm = thick_mm * (np.clip((above - bottom) / _THINS_MM, 0.0, 1.0) * (1.0 - 0.4 * hiatus))
     # Mostly no fat shows between the two.
-    inner = radius + np.maximum(of_side(-2.0, 2.0) + of_side(0.0, 4.0) * hiatus + uneven, 0.0)
+    gap_mm = of_side(-2.0, 2.0) + of_side(0.0, 4.0) * hiatus + uneven
+    inner = radius + np.maximum(gap_mm, 0.0)
     outer = inner + 2.0 * thick_mm * np.sqrt(share * (1.0 - share)) * (1.0 + 0.4 * uneven)
-    crura = (distance > inner) & (distance < outer)
+    closed = (gap_mm <= 0.0) & (share > 0.0)
+    crura = (distance > np.where(closed, radius - _CLOSE_MM, inner)) & (distance < outer)
     # A leaf starts at the outer edge and runs straight to the back and outwards.
     lean = of_side(0.1, 0.9)
     leaf_mm = of_side(1.5, 3.5) * np.sqrt(1.0 + lean**2)

@@ -6,6 +6,7 @@ like one there: renal vein, splenic vessels, nodes. All of them are laid into fa
 """
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from app.synthesis.scene import Scene
 from app.synthesis.shapes import Path, smooth_tube
@@ -29,6 +30,12 @@ _BIN_MM = 10.0
 
 _LEAST_PANCREAS_MM = 25.0
 """What has to be seen of its body and tail for vessels to run along them."""
+
+_GROOVE_MM, _GROOVE_STEP_MM = 14.0, 2.0
+"""How far from where it is expected the mesenteric vein is led to the pancreas; places tried."""
+
+_TOUCHES_MM, _ARTERY_MM = 2.5, 3.5
+"""How far from the pancreas a vein is still in its groove, and how far off the artery's middle."""
 
 _TO_SPLEEN_MM = 70.0
 """A spleen farther from the tail of the pancreas than this has no vessel drawn to it."""
@@ -124,6 +131,32 @@ def _lay_renal_artery(
             return
 
 
+def lay_renal_pelves(scene: Scene) -> None:
+    """Lay the pelvis of each kidney into the fat of its hilum, and the ureter down from there.
+
+    A pelvis outside the kidney is wide in some people, and no part of the organ's label.
+    """
+    rng = scene.rng
+    for kidney in (Tissue.LEFT_KIDNEY, Tissue.RIGHT_KIDNEY):
+        hilum = hilum_mm(scene, kidney)
+        if hilum is None:
+            continue
+        side = 1.0 if kidney == Tissue.LEFT_KIDNEY else -1.0
+        middle = positions_mm(scene, kidney).mean(0)
+        inside = np.array((hilum[0], hilum[1], middle[2]))
+        widest = rng.uniform(3.0, 11.0)
+        outside = hilum + (-rng.uniform(2.0, 10.0), rng.uniform(-5.0, 3.0), 0.0)
+        outside[2] -= side * rng.uniform(6.0, 16.0)
+        ureter = np.repeat(outside[None], 3, axis=0)
+        ureter[:, 0] -= (22.0, 55.0, 95.0)
+        ureter[:, 1] += rng.uniform(-6.0, 4.0, 3)
+        ureter[:, 2] -= side * np.cumsum(rng.uniform(2.0, 8.0, 3))
+        thin = rng.uniform(1.2, 3.0)
+        course = np.concatenate([inside[None], hilum[None], outside[None], ureter])
+        radii = [0.6 * widest, 0.8 * widest, widest, max(0.3 * widest, thin), thin, thin]
+        _lay(scene, course, radii, Tissue.URINE)
+
+
 def lay_splenic_vessels(scene: Scene) -> None:
     """Lay the splenic vein behind the pancreas' body and tail, and the winding artery above it."""
     rng = scene.rng
@@ -181,7 +214,11 @@ def _winding(scene: Scene, path: Points) -> Points:
 
 
 def lay_mesenteric_vessels(scene: Scene) -> None:
-    """Lay celiac trunk and superior mesenteric artery before the aorta, and the vein beside it."""
+    """Lay celiac trunk and superior mesenteric artery before the aorta, and the portal vein.
+
+    The vein runs up beside the artery, in the groove of the pancreas where that shows, and on to
+    the liver. The body's own portal vein, which passes where another's pancreas lay, is removed.
+    """
     rng = scene.rng
     celiac_mm = celiac_height_mm(scene)
     if celiac_mm is None:
@@ -209,8 +246,57 @@ def lay_mesenteric_vessels(scene: Scene) -> None:
         if below is not None:
             place[1:] += (below.y - below.radius, below.x) - front[1:]
     _lay(scene, artery, rng.uniform(2.8, 4.2), Tissue.ARTERY)
+    scene.turn(scene.tissues == Tissue.PORTAL_VEIN, Tissue.MESENTERY)
+    radius = rng.uniform(3.5, 7.5)
     vein = artery[1:] + (0.0, -rng.uniform(0.0, 5.0), -rng.uniform(9.0, 15.0))
-    _lay(scene, vein, rng.uniform(3.5, 6.0), Tissue.PORTAL_VEIN)
+    vein = _in_groove(scene, vein, artery[1:], radius)[::-1]
+    hilum = _portal_course(scene, celiac_mm)
+    if hilum is None:
+        _lay(scene, vein, radius, Tissue.PORTAL_VEIN)
+        return
+    radii = [0.85 * radius] * (len(vein) - 1) + [radius] * 3
+    _lay(scene, np.concatenate([vein, hilum]), radii, Tissue.PORTAL_VEIN)
+
+
+def _in_groove(scene: Scene, course: Points, artery: Points, radius: float) -> Points:
+    """Move each place of a vein in its plane until it touches the pancreas, if that is near.
+
+    It stays beside the artery, of which a place is given for each of its own.
+    """
+    pancreas = positions_mm(scene, Tissue.PANCREAS)
+    if not len(pancreas):
+        return course
+    steps = np.arange(-_GROOVE_MM, _GROOVE_MM + 1e-6, _GROOVE_STEP_MM)
+    offsets = np.stack(np.meshgrid([0.0], steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    # The nearest first: of the places that touch the pancreas the first is taken.
+    offsets = offsets[np.argsort((offsets**2).sum(1), kind="stable")]
+    tree = cKDTree(pancreas)
+    moved = course.copy()
+    for place, beside in zip(moved, artery, strict=True):
+        places = place + offsets
+        away_mm, _ = tree.query(places)
+        is_free = np.linalg.norm(places - beside, axis=1) > radius + _ARTERY_MM
+        touching = (away_mm > radius) & (away_mm < radius + _TOUCHES_MM)
+        found = np.flatnonzero(is_free & touching)
+        if len(found):
+            place[:] = places[found[0]]
+    return moved
+
+
+def _portal_course(scene: Scene, celiac_mm: float) -> Points | None:
+    """Give two places on the portal vein: before the vena cava, and where it enters the liver."""
+    rng = scene.rng
+    cava = section_at(scene, positions_mm(scene, Tissue.INFERIOR_VENA_CAVA), celiac_mm)
+    liver = positions_mm(scene, Tissue.LIVER)
+    if cava is None or not len(liver):
+        return None
+    before_mm = cava.y - cava.radius - rng.uniform(6.0, 14.0)
+    before = np.array(
+        (celiac_mm - rng.uniform(0.0, 8.0), before_mm, cava.x + rng.uniform(0.0, 10.0))
+    )
+    expected = before + (rng.uniform(12.0, 25.0), rng.uniform(-12.0, 0.0), -rng.uniform(12.0, 25.0))
+    enters = liver[((liver - expected) ** 2).sum(1).argmin()]
+    return np.stack([before, enters])
 
 
 def scatter_nodes(scene: Scene) -> None:

@@ -21,11 +21,14 @@ from app.synthesis.contents import (
 )
 from app.synthesis.crura import lay_crura
 from app.synthesis.fields import near_crossing
+from app.synthesis.fissures import widen_gallbladder_bed
+from app.synthesis.great_vessels import lay_azygos_veins, lay_iliac_vessels
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
 from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
 from app.synthesis.retroperitoneum import (
     lay_mesenteric_vessels,
+    lay_renal_pelves,
     lay_renal_vessels,
     lay_splenic_vessels,
     scatter_nodes,
@@ -233,9 +236,12 @@ def add_limb(scene: Scene) -> None:
 
 
 VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
-    (lay_renal_vessels, 0.9),
-    (lay_splenic_vessels, 0.85),
+    (lay_iliac_vessels, 0.9),
+    (lay_azygos_veins, 0.7),
     (lay_mesenteric_vessels, 0.85),
+    (lay_renal_vessels, 0.9),
+    (lay_renal_pelves, 0.6),
+    (lay_splenic_vessels, 0.85),
     (scatter_nodes, 0.5),
     (refill_bowel, 0.7),
     (distend_bowel, 0.5),
@@ -251,6 +257,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_effusion, 0.08),
     (lay_crura, 0.9),
     (add_masses, 0.4),
+    (widen_gallbladder_bed, 0.5),
     (add_lesions, 0.25),
     (calcify, 0.2),
     (add_gallstones, 0.12),
@@ -310,7 +317,7 @@ def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> No
     for first in range(step):
         every = slice(first, None, step)
         part = tissues[every, every, every]
-        gave_way |= part == Tissue.FLUID
+        gave_way |= (part == Tissue.FLUID) | (part == Tissue.FAT)
         gone &= ORGAN_OF_TISSUE[part] != labels
     gave_way &= gone & np.isin(labels, _GIVE_WAY)
     labels[gave_way | np.isin(labels, removed)] = 0

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.synthesis import contents, retroperitoneum, spine, variation, vessels
+from app.synthesis import (
+    contents,
+    fissures,
+    great_vessels,
+    retroperitoneum,
+    spine,
+    variation,
+    vessels,
+)
 from app.synthesis.crura import lay_crura
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
@@ -33,7 +41,11 @@ REPLACES = {
     contents.add_wide_colon: {*contents.FED_BOWEL, Tissue.MESENTERY},
     retroperitoneum.lay_renal_vessels: {Tissue.MESENTERY},
     retroperitoneum.lay_splenic_vessels: {Tissue.MESENTERY},
-    retroperitoneum.lay_mesenteric_vessels: {Tissue.MESENTERY},
+    retroperitoneum.lay_mesenteric_vessels: {Tissue.MESENTERY, Tissue.PORTAL_VEIN},
+    retroperitoneum.lay_renal_pelves: {Tissue.MESENTERY},
+    great_vessels.lay_iliac_vessels: {*great_vessels._OVER},
+    great_vessels.lay_azygos_veins: {Tissue.MESENTERY},
+    fissures.widen_gallbladder_bed: {Tissue.LIVER, Tissue.LIVER_VESSEL},
     retroperitoneum.scatter_nodes: {Tissue.MESENTERY},
     lay_crura: {Tissue.MESENTERY},
     lay_jejunum: {*contents.FED_BOWEL, Tissue.MESENTERY},
@@ -295,6 +307,18 @@ def test_where_fluid_took_the_place_of_an_organ_its_label_goes_on_both_grids():
 
     assert not labels[0].any()
     np.testing.assert_array_equal(np.argwhere(labels[1:] == 0), [[0, 0, 0], [0, 1, 2]])
+
+
+def test_fat_of_the_gallbladder_bed_takes_the_label_of_the_liver_alone():
+    labels = np.full((2, 3, 4), Tissue.LIVER, np.uint8)
+    labels[1] = Tissue.GALLBLADDER
+    fine = np.full((4, 6, 8), Tissue.LIVER, np.uint8)
+    fine[2:] = Tissue.FAT
+    fine[0:2, 2:4, 4:6] = Tissue.FAT
+
+    variation.unlabel(labels, fine, [])
+
+    np.testing.assert_array_equal(np.argwhere(labels == 0), [[0, 1, 2]])
 
 
 def test_fluid_beside_an_organ_takes_no_label_though_its_border_shows_another_tissue():
