@@ -41,10 +41,16 @@ _TO_SPLEEN_MM = 70.0
 """A spleen farther from the tail of the pancreas than this has no vessel drawn to it."""
 
 
-def _lay(scene: Scene, path: Path, radii: list[float] | float, tissue: Tissue) -> None:
+def _lay(
+    scene: Scene,
+    path: Path,
+    radii: list[float] | float,
+    tissue: Tissue,
+    over: tuple[Tissue, ...] = (Tissue.MESENTERY,),
+) -> None:
     """Lay a vessel through fat along a smooth course."""
     tube = smooth_tube(path, radii, step_mm=_STEP_MM)
-    canvas_of(scene).paint_tube(tube, tissue, over=(Tissue.MESENTERY,))
+    canvas_of(scene).paint_tube(tube, tissue, over=over)
 
 
 def _vein_of_day(scene: Scene) -> Tissue:
@@ -154,7 +160,7 @@ def lay_renal_pelves(scene: Scene) -> None:
         thin = rng.uniform(1.2, 3.0)
         course = np.concatenate([inside[None], hilum[None], outside[None], ureter])
         radii = [0.6 * widest, 0.8 * widest, widest, max(0.3 * widest, thin), thin, thin]
-        _lay(scene, course, radii, Tissue.URINE)
+        _lay(scene, course, radii, Tissue.URINE, over=(Tissue.MESENTERY, Tissue.FAT))
 
 
 def lay_splenic_vessels(scene: Scene) -> None:

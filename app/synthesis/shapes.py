@@ -185,6 +185,11 @@ def smooth_tube(
     path = np.asarray(points, np.float64)
     radius = np.broadcast_to(np.asarray(radii, np.float64), len(path))
     along = np.concatenate([[0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()])
+    # A path that stays where it is for a point has no direction there.
+    moves = np.diff(along, prepend=-1.0) > 0
+    if moves.sum() < 2:
+        return Tube(path[:2], radius[:2], stretch)
+    along, path, radius = along[moves], path[moves], radius[moves]
     places = np.linspace(0, along[-1], max(2, round(along[-1] / step_mm) + 1))
     return Tube(CubicSpline(along, path)(places), np.interp(places, along, radius), stretch)
 

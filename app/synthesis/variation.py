@@ -2,7 +2,8 @@
 
 Bodies are built once; these variations are drawn anew for every training patch, on the
 patch's own grid. They change what the scanner sees, and the labels only where an organ
-was taken out or gave way to ascites: a cyst in the liver belongs to the liver.
+was taken out or gave way to ascites or the fat of the gallbladder's bed: a cyst in the liver
+belongs to the liver.
 """
 
 from collections.abc import Callable
@@ -67,7 +68,7 @@ _WALL = (Tissue.MUSCLE, Tissue.LUNG, Tissue.CARTILAGE, Tissue.CORTICAL_BONE, Tis
 """What liver and spleen lean against from within."""
 
 _GIVE_WAY = (Tissue.LIVER, Tissue.SPLEEN)
-"""Organs that ascites takes the place of."""
+"""Organs that ascites, and fat of the gallbladder's bed, take the place of."""
 
 _TENSE_SHARE, _RIM_MM = 0.6, (3.0, 24.0)
 """How much ascites comes before the wall, and how thick it is there."""
@@ -298,7 +299,7 @@ def vary(tissues: LabelVolume, spacing_mm: SpacingZYX, rng: np.random.Generator)
 
 
 def unlabel(labels: LabelVolume, tissues: LabelVolume, removed: list[int]) -> None:
-    """Take the labels away where an organ was taken out or gave way to fluid, in place.
+    """Take the labels away where an organ was taken out or gave way to fluid or fat, in place.
 
     Parameters
     ----------

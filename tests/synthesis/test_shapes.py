@@ -42,6 +42,18 @@ def test_depth_in_a_tube_is_radius_less_distance_to_its_path():
     assert depth_at(tube, (13.0, 0.0, 0.0)) == pytest.approx(-1.0, abs=1e-5)
 
 
+def test_a_path_that_stays_where_it_is_makes_the_tube_of_its_other_places():
+    straight = smooth_tube([(0.0, 0, 0), (10.0, 0, 0), (20.0, 5, 0)], [2.0, 3.0, 4.0])
+    again = smooth_tube(
+        [(0.0, 0, 0), (0.0, 0, 0), (10.0, 0, 0), (10.0, 0, 0), (20.0, 5, 0)],
+        [2.0, 9.0, 3.0, 9.0, 4.0],
+    )
+    np.testing.assert_allclose(again.points, straight.points)
+    np.testing.assert_allclose(again.radii, straight.radii)
+    one_place = smooth_tube([(1.0, 2, 3)] * 3, 4.0)
+    assert depth_at(one_place, (1.0, 2.0, 4.0)) == pytest.approx(3.0, abs=1e-4)
+
+
 def test_a_smooth_tube_passes_through_its_ends():
     tube = smooth_tube([(0, 0, 0), (10, 5, 0), (20, 0, 3)], [1.0, 2.0, 3.0])
     np.testing.assert_allclose(tube.points[[0, -1]], [[0, 0, 0], [20, 0, 3]], atol=1e-9)

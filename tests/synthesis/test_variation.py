@@ -42,7 +42,7 @@ REPLACES = {
     retroperitoneum.lay_renal_vessels: {Tissue.MESENTERY},
     retroperitoneum.lay_splenic_vessels: {Tissue.MESENTERY},
     retroperitoneum.lay_mesenteric_vessels: {Tissue.MESENTERY, Tissue.PORTAL_VEIN},
-    retroperitoneum.lay_renal_pelves: {Tissue.MESENTERY},
+    retroperitoneum.lay_renal_pelves: {Tissue.MESENTERY, Tissue.FAT},
     great_vessels.lay_iliac_vessels: {*great_vessels._OVER},
     great_vessels.lay_azygos_veins: {Tissue.MESENTERY},
     fissures.widen_gallbladder_bed: {Tissue.LIVER, Tissue.LIVER_VESSEL},
