@@ -2,8 +2,8 @@
 
 Both embrace the aorta from the front above the celiac trunk, where they part the chest from the
 abdomen, and grow thinner and farther back along its sides below, where they lie on the spine and
-may meet behind it. From their outer edge the
-diaphragm goes on to the back, between lung and adrenal gland.
+may meet behind it. From their outer edge the diaphragm goes on to the back, between lung and
+adrenal gland.
 """
 
 import numpy as np
