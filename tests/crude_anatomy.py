@@ -11,6 +11,12 @@ LEAN = Habitus(fat_mm=6.0, front=1.0, back=1.0, wall_mm=8.0)
 GRID_MM = (2.0, 1.5, 1.8)
 
 
+def open_grid_mm(shape, spacing_mm):
+    """Give the places of voxel centers along z, y and x in mm, as arrays that broadcast."""
+    axes = np.ogrid[tuple(slice(size) for size in shape)]
+    return tuple(axis * step for axis, step in zip(axes, spacing_mm, strict=True))
+
+
 def ellipsoid(shape, center, radii):
     """Give a mask of an ellipsoid; center and radii in voxels."""
     axes = np.ogrid[tuple(slice(0, size) for size in shape)]

@@ -8,12 +8,8 @@ great vessel goes on takes an iliac artery for the aorta.
 import numpy as np
 
 from app.synthesis.scene import Scene
-from app.synthesis.shapes import smooth_tube
-from app.synthesis.sites import Points, Section, canvas_of, positions_mm, section_at, step_mm
+from app.synthesis.sites import Section, lay_vessel, positions_mm, section_at, step_mm
 from app.synthesis.tissues import BOWEL, Tissue
-
-_STEP_MM = 4.0
-"""Length of the straight pieces of a vessel."""
 
 _OVER = (Tissue.MESENTERY, Tissue.VEIN, Tissue.ARTERY, *BOWEL)
 """What gives way to iliac vessels: bowel was laid by people whose aorta ended elsewhere."""
@@ -89,11 +85,7 @@ def _part(scene: Scene, kind: Tissue, height_mm: float, section: Section) -> Non
         course[1:, 1] += np.array(_BACK_MM) * rng.uniform(0.0, 1.5)
         course[1:, 2] += side * (radius + rng.uniform(0.0, 2.0) + spread * np.array(_OUT_MM))
         course[2:, 2] += lean
-        _lay(scene, course, radius, kind)
-
-
-def _lay(scene: Scene, course: Points, radius: float, kind: Tissue) -> None:
-    canvas_of(scene).paint_tube(smooth_tube(course, radius, step_mm=_STEP_MM), kind, over=_OVER)
+        lay_vessel(scene, course, radius, kind, over=_OVER)
 
 
 def lay_azygos_veins(scene: Scene) -> None:
@@ -116,5 +108,4 @@ def lay_azygos_veins(scene: Scene) -> None:
                 off = np.array((0.0, behind, side)) / np.hypot(1.0, behind) * away
                 course.append(np.array((height_mm, section.y, section.x)) + off)
         if len(course) > 1:
-            tube = smooth_tube(course, radius, step_mm=_STEP_MM)
-            canvas_of(scene).paint_tube(tube, Tissue.VEIN, over=(Tissue.MESENTERY,))
+            lay_vessel(scene, course, radius, Tissue.VEIN)

@@ -9,21 +9,17 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from app.synthesis.scene import Scene
-from app.synthesis.shapes import Path, smooth_tube
 from app.synthesis.sites import (
     Points,
     Section,
-    canvas_of,
     celiac_height_mm,
     hilum_mm,
+    lay_vessel,
     positions_mm,
     section_at,
     step_mm,
 )
 from app.synthesis.tissues import Tissue
-
-_STEP_MM = 4.0
-"""Length of the straight pieces of a vessel."""
 
 _BIN_MM = 10.0
 """Distance from right to left between the places where vessels run along the pancreas."""
@@ -39,18 +35,6 @@ _TOUCHES_MM, _ARTERY_MM = 2.5, 3.5
 
 _TO_SPLEEN_MM = 70.0
 """A spleen farther from the tail of the pancreas than this has no vessel drawn to it."""
-
-
-def _lay(
-    scene: Scene,
-    path: Path,
-    radii: list[float] | float,
-    tissue: Tissue,
-    over: tuple[Tissue, ...] = (Tissue.MESENTERY,),
-) -> None:
-    """Lay a vessel through fat along a smooth course."""
-    tube = smooth_tube(path, radii, step_mm=_STEP_MM)
-    canvas_of(scene).paint_tube(tube, tissue, over=over)
 
 
 def _vein_of_day(scene: Scene) -> Tissue:
@@ -74,7 +58,7 @@ def lay_renal_vessels(scene: Scene) -> None:
             _lay_left_vein(scene, hilum, cross_mm, of_aorta, of_cava, vein)
         if of_cava is not None and kidney == Tissue.RIGHT_KIDNEY:
             start = np.array((cross_mm, of_cava.y, of_cava.x))
-            _lay(scene, np.stack([start, hilum]), scene.rng.uniform(3.5, 6.0), vein)
+            lay_vessel(scene, np.stack([start, hilum]), scene.rng.uniform(3.5, 6.0), vein)
         if of_aorta is not None:
             behind = of_cava if kidney == Tissue.RIGHT_KIDNEY else None
             _lay_renal_artery(scene, hilum, cross_mm, of_aorta, behind)
@@ -101,15 +85,15 @@ def _lay_left_vein(
         else (cross_mm + rng.uniform(0.0, 5.0), cava.y, cava.x)
     )
     path = [hilum, beside, (cross_mm, before, aorta.x), end]
-    _lay(scene, np.array(path), [0.8 * radius, radius, narrowed, radius], vein)
+    lay_vessel(scene, np.array(path), [0.8 * radius, radius, narrowed, radius], vein)
     gland = positions_mm(scene, Tissue.LEFT_ADRENAL)
     if len(gland) and rng.random() < 0.7:
-        _lay(scene, [gland[gland[:, 0].argmin()], beside], rng.uniform(1.0, 2.2), vein)
+        lay_vessel(scene, [gland[gland[:, 0].argmin()], beside], rng.uniform(1.0, 2.2), vein)
     # Gonadal, lumbar and hemiazygos veins run upright beside the aorta.
     for _ in range(int(rng.integers(0, 3))):
         down = np.array((-rng.uniform(20.0, 60.0), rng.uniform(-2.0, 10.0), rng.uniform(-5.0, 8.0)))
         bend = rng.normal(0.0, 3.0, 3)
-        _lay(
+        lay_vessel(
             scene,
             [beside, beside + 0.5 * down + bend, beside + down],
             rng.uniform(1.0, 2.8),
@@ -132,7 +116,7 @@ def _lay_renal_artery(
             else (start[0], cava.y + cava.radius + radius + 1.0, cava.x)
         )
         end = hilum + np.array((0.5 * rng.normal(0.0, spread_mm), rng.uniform(0.0, 5.0), 0.0))
-        _lay(scene, np.array([start, way, end]), radius, Tissue.ARTERY)
+        lay_vessel(scene, np.array([start, way, end]), radius, Tissue.ARTERY)
         if rng.random() < 0.75:  # one kidney in four has a second, thinner one
             return
 
@@ -160,7 +144,7 @@ def lay_renal_pelves(scene: Scene) -> None:
         thin = rng.uniform(1.2, 3.0)
         course = np.concatenate([inside[None], hilum[None], outside[None], ureter])
         radii = [0.6 * widest, 0.8 * widest, widest, max(0.3 * widest, thin), thin, thin]
-        _lay(scene, course, radii, Tissue.URINE, over=(Tissue.MESENTERY, Tissue.FAT))
+        lay_vessel(scene, course, radii, Tissue.URINE, over=(Tissue.MESENTERY, Tissue.FAT))
 
 
 def lay_splenic_vessels(scene: Scene) -> None:
@@ -186,11 +170,11 @@ def lay_splenic_vessels(scene: Scene) -> None:
     radius = rng.uniform(3.0, 5.0)
     vein = back + rng.normal(0.0, 1.5, back.shape)
     vein[:, 1] += radius * rng.uniform(0.2, 1.2)
-    _lay(scene, vein, radius, Tissue.PORTAL_VEIN)
+    lay_vessel(scene, vein, radius, Tissue.PORTAL_VEIN)
     origin = np.array([(above[0, 0], of_aorta.y - of_aorta.radius, of_aorta.x)])
     artery = np.concatenate([origin, above[above[:, 2] > of_aorta.x + 5.0]])
     if len(artery) > 1:
-        _lay(scene, _winding(scene, artery), rng.uniform(1.8, 3.2), Tissue.ARTERY)
+        lay_vessel(scene, _winding(scene, artery), rng.uniform(1.8, 3.2), Tissue.ARTERY)
 
 
 def _along_pancreas(pancreas: Points, from_x: float, surface_mm: float) -> tuple[Points, Points]:
@@ -235,10 +219,10 @@ def lay_mesenteric_vessels(scene: Scene) -> None:
         return
     front = np.array((celiac_mm, of_aorta.y - of_aorta.radius, of_aorta.x))
     tip = front + (-rng.uniform(0.0, 8.0), -rng.uniform(14.0, 24.0), rng.normal(0.0, 2.0))
-    _lay(scene, [front, tip], rng.uniform(2.5, 3.8), Tissue.ARTERY)
+    lay_vessel(scene, [front, tip], rng.uniform(2.5, 3.8), Tissue.ARTERY)
     # The trunk parts in the common hepatic artery, to the right, and the left gastric one, upwards.
     for reach in ((rng.uniform(-5, 10), -rng.uniform(0, 10), -rng.uniform(25, 45)), (25, 2, 8)):
-        _lay(scene, [tip, tip + reach], rng.uniform(1.0, 2.6), Tissue.ARTERY)
+        lay_vessel(scene, [tip, tip + reach], rng.uniform(1.0, 2.6), Tissue.ARTERY)
     # The mesenteric artery leaves the aorta at a sharp angle and goes on down before it.
     down = np.array((0.0, 8.0, 35.0, 70.0, 105.0))
     away = np.array((0.0, *np.sort(rng.uniform(8.0, 26.0, 4))))
@@ -251,17 +235,17 @@ def lay_mesenteric_vessels(scene: Scene) -> None:
         below = section_at(scene, aorta, float(place[0]))
         if below is not None:
             place[1:] += (below.y - below.radius, below.x) - front[1:]
-    _lay(scene, artery, rng.uniform(2.8, 4.2), Tissue.ARTERY)
+    lay_vessel(scene, artery, rng.uniform(2.8, 4.2), Tissue.ARTERY)
     scene.turn(scene.tissues == Tissue.PORTAL_VEIN, Tissue.MESENTERY)
     radius = rng.uniform(3.5, 7.5)
     vein = artery[1:] + (0.0, -rng.uniform(0.0, 5.0), -rng.uniform(9.0, 15.0))
     vein = _in_groove(scene, vein, artery[1:], radius)[::-1]
     hilum = _portal_course(scene, celiac_mm)
     if hilum is None:
-        _lay(scene, vein, radius, Tissue.PORTAL_VEIN)
+        lay_vessel(scene, vein, radius, Tissue.PORTAL_VEIN)
         return
     radii = [0.85 * radius] * (len(vein) - 1) + [radius] * 3
-    _lay(scene, np.concatenate([vein, hilum]), radii, Tissue.PORTAL_VEIN)
+    lay_vessel(scene, np.concatenate([vein, hilum]), radii, Tissue.PORTAL_VEIN)
 
 
 def _in_groove(scene: Scene, course: Points, artery: Points, radius: float) -> Points:
@@ -321,4 +305,4 @@ def scatter_nodes(scene: Scene) -> None:
         toward *= rng.uniform(6.0, 28.0) / np.linalg.norm(toward)
         node = sites[int(rng.integers(len(sites)))] + toward
         longer = node + rng.normal(0.0, 2.5, 3)
-        _lay(scene, [node, longer], rng.uniform(1.2, 4.0), Tissue.PELVIC_SOFT_TISSUE)
+        lay_vessel(scene, [node, longer], rng.uniform(1.2, 4.0), Tissue.PELVIC_SOFT_TISSUE)

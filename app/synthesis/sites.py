@@ -4,19 +4,23 @@ Positions are (z, y, x) in mm from the first voxel's center; x grows to the left
 z to the head of the patient.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from app.synthesis.scene import Scene
-from app.synthesis.shapes import Canvas
+from app.synthesis.shapes import Canvas, Path, smooth_tube
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue, look_up
 
 Points = npt.NDArray[np.float64]
 
 _THINNED_MM = 3.0
 """Every second or third voxel along each axis, about so far apart, tells as well where it is."""
+
+_VESSEL_STEP_MM = 4.0
+"""Length of the straight pieces of a vessel."""
 
 _SLAB_MM = 6.0
 """Half the height of the slab of a vessel that its middle is taken from."""
@@ -132,3 +136,15 @@ def canvas_of(scene: Scene) -> Canvas:
         for size, step in zip(scene.tissues.shape, scene.spacing_mm, strict=True)
     )
     return Canvas(scene.tissues, z, y, x)
+
+
+def lay_vessel(
+    scene: Scene,
+    path: Path,
+    radii: Sequence[float] | float,
+    tissue: Tissue,
+    over: tuple[Tissue, ...] = (Tissue.MESENTERY,),
+) -> None:
+    """Lay a vessel along a smooth course through fat, or through other tissues that are told."""
+    tube = smooth_tube(path, radii, step_mm=_VESSEL_STEP_MM)
+    canvas_of(scene).paint_tube(tube, tissue, over=over)

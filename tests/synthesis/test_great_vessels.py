@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from crude_anatomy import open_grid_mm
 from scipy import ndimage
 
 from app.synthesis.great_vessels import lay_azygos_veins, lay_iliac_vessels
@@ -19,10 +20,7 @@ SEEDS = range(6)
 
 @pytest.fixture(scope="module")
 def body():
-    z, y, x = (
-        np.arange(size, dtype=np.float64).reshape([-1 if a == axis else 1 for a in range(3)]) * step
-        for axis, (size, step) in enumerate(zip(SHAPE, SPACING_MM, strict=True))
-    )
+    z, y, x = open_grid_mm(SHAPE, SPACING_MM)
     tissues = np.full(SHAPE, Tissue.MESENTERY, np.uint8)
     tissues[(np.hypot(y - AORTA_Y, x - AORTA_X) < RADIUS) & (z > AORTA_END)] = Tissue.AORTA
     cava = (np.hypot(y - AORTA_Y, x - CAVA_X) < RADIUS) & (z > CAVA_END)
@@ -43,7 +41,7 @@ def laid(lay, tissues, seed):
 
 
 def pieces_in(plane):
-    """Give number of pieces, and the middles of those, along x in mm."""
+    """Give the middle of each piece along x, in mm."""
     pieces, count = ndimage.label(plane)
     middles = ndimage.center_of_mass(plane, pieces, range(1, count + 1))
     return [middle[1] * SPACING_MM[2] for middle in middles]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from crude_anatomy import open_grid_mm
 from scipy import ndimage
 
 from app.synthesis import retroperitoneum
@@ -40,10 +41,7 @@ GLAND_Z = (140.0, 170.0)
 
 @pytest.fixture(scope="module")
 def body():
-    z, y, x = (
-        np.arange(size, dtype=np.float64).reshape([-1 if a == axis else 1 for a in range(3)]) * step
-        for axis, (size, step) in enumerate(zip(SHAPE, SPACING_MM, strict=True))
-    )
+    z, y, x = open_grid_mm(SHAPE, SPACING_MM)
     tissues = np.full(SHAPE, Tissue.MESENTERY, np.uint8)
 
     def ellipsoid(center, semi_axes):
@@ -204,8 +202,7 @@ def test_mesenteric_vessels_run_before_the_aorta_the_vein_on_the_right(body):
 def test_the_mesenteric_vein_lies_in_the_groove_of_the_pancreas_and_ends_in_the_liver(
     body, monkeypatch
 ):
-    z, y, x = np.ogrid[tuple(slice(size) for size in SHAPE)]
-    z, y, x = z * SPACING_MM[0], y * SPACING_MM[1], x * SPACING_MM[2]
+    z, y, x = open_grid_mm(SHAPE, SPACING_MM)
     tissues = body.copy()
     # A head of the pancreas to the right of the vessels, and a liver above it.
     head = (z > 90.0) & (z < 130.0) & (y > 48.0) & (y < 72.0) & (x > 55.0) & (x < 78.0)
