@@ -30,15 +30,22 @@ AIR_HU, BRIGHTEST_HU = -1024.0, 3071.0
 SHADING_MM = 100.0
 """Distance over which the error of beam hardening changes, in mm."""
 
-_SAME_BLOOD_SUPPLY = (
+_NEARLY_ALIKE = (
     (Tissue.RIGHT_KIDNEY, Tissue.LEFT_KIDNEY),
     (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA),
     (Tissue.RIGHT_ADRENAL, Tissue.LEFT_ADRENAL),
     (Tissue.AORTA, Tissue.ARTERY),
     (Tissue.INFERIOR_VENA_CAVA, Tissue.VEIN),
     (Tissue.BOWEL_WALL, Tissue.COLON_WALL),
+    (Tissue.GALLBLADDER, Tissue.BILE),
 )
 """Pairs that differ in one body by little."""
+
+_ALIKE_BEFORE_CONTRAST = (
+    (Tissue.INFERIOR_VENA_CAVA, Tissue.RENAL_BLOOD),
+    (Tissue.SPLEEN, Tissue.SPLEEN_PULP),
+)
+"""Pairs that only contrast agent parts, as much as their enhancement differs or less."""
 
 _PARTS_KEPT_APART = (Tissue.AIR, Tissue.STOMACH_GAS, Tissue.BOWEL_GAS, Tissue.AIRWAY, Tissue.LUNG)
 """Gas: no extra randomization, it is what it is."""
@@ -53,6 +60,12 @@ _SWALLOWED = (
 
 _FATTY_LIVER_SHARE, _DRINK_SHARE, _SHARP_SHARE, _STREAK_SHARE = 0.15, 0.12, 0.3, 0.15
 """How many scans show a fatty liver, contrast agent in the bowel, a sharp kernel, streaks."""
+
+_EXCRETED_SHARE, _EXCRETED_HU = 0.5, (60.0, 800.0)
+"""How many late scans show contrast agent in the urine, and what it adds there."""
+
+_PATCH_HU = 16.0
+"""Standard deviation of how much brighter a patch of the liver with more or less fat is."""
 
 _NO_FAT_SHARE, _FATTY_PANCREAS_SHARE, _FAINT_SHARE = 0.1, 0.2, 0.4
 """How many scans show fat that is hardly darker than the organs, as in thin or swollen patients;
@@ -170,17 +183,26 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
     if phase == "none" and rng.random() < _FAINT_SHARE:
         alike = list(_ALIKE_UNENHANCED)
         hu[alike] = 0.7 * hu[alike].mean() + 0.3 * hu[alike]
-    for leader, follower in _SAME_BLOOD_SUPPLY:
+    for leader, follower in _NEARLY_ALIKE:
         hu[follower] = hu[leader] + rng.normal(0.0, 3.0)
+    for leader, follower in _ALIKE_BEFORE_CONTRAST:
+        one, other = RADIODENSITY[leader], RADIODENSITY[follower]
+        parted = arterial * (other.arterial_hu - one.arterial_hu)
+        parted += portal * (other.portal_hu - one.portal_hu)
+        parted += late * (other.late_hu - one.late_hu)
+        hu[follower] = hu[leader] + parted * rng.uniform(0.3, 1.2)
     hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
     if rng.random() < _FATTY_LIVER_SHARE:
         hu[Tissue.LIVER] -= rng.uniform(10.0, 60.0)
+    hu[Tissue.LIVER_PATCH] = hu[Tissue.LIVER] + rng.normal(0.0, _PATCH_HU)
     if rng.random() < _FATTY_PANCREAS_SHARE:
         hu[Tissue.PANCREAS] -= rng.uniform(10.0, 45.0)
     if rng.random() < _NO_FAT_SHARE:
         hu[Tissue.MESENTERY] += rng.uniform(15.0, 90.0)
     if rng.random() < _DRINK_SHARE:
         hu[list(_SWALLOWED)] = hu[Tissue.ORAL_CONTRAST] * rng.uniform(0.4, 1.2, len(_SWALLOWED))
+    if phase == "late" and rng.random() < _EXCRETED_SHARE:
+        hu[Tissue.URINE] += rng.uniform(*_EXCRETED_HU)
     return Appearance(
         hu=hu,
         texture_hu=texture,

@@ -134,7 +134,7 @@ def lay_renal_pelves(scene: Scene) -> None:
         side = 1.0 if kidney == Tissue.LEFT_KIDNEY else -1.0
         middle = positions_mm(scene, kidney).mean(0)
         inside = np.array((hilum[0], hilum[1], middle[2]))
-        widest = rng.uniform(3.0, 11.0)
+        widest = rng.uniform(3.0, 14.0)
         outside = hilum + (-rng.uniform(2.0, 10.0), rng.uniform(-5.0, 3.0), 0.0)
         outside[2] -= side * rng.uniform(6.0, 16.0)
         ureter = np.repeat(outside[None], 3, axis=0)

@@ -74,6 +74,11 @@ class Tissue(IntEnum):
     ORAL_CONTRAST = 52
     FOOD = 53
     BOWEL_FLUID = 54
+    RENAL_BLOOD = 55
+    SPLEEN_PULP = 56
+    LIVER_PATCH = 57
+    THROMBUS = 58
+    BILE = 59
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,11 @@ RADIODENSITY: dict[Tissue, Radiodensity] = {
     Tissue.ORAL_CONTRAST: Radiodensity(220, 110, 20),
     Tissue.FOOD: Radiodensity(15, 35, 40),
     Tissue.BOWEL_FLUID: Radiodensity(13, 12, 1.5),
+    Tissue.RENAL_BLOOD: Radiodensity(40, 5, 3, 110, 125, 82),
+    Tissue.SPLEEN_PULP: Radiodensity(48, 5, 3, 20, 66, 50),
+    Tissue.LIVER_PATCH: Radiodensity(56, 9, 4, 15, 55, 40),
+    Tissue.THROMBUS: Radiodensity(40, 8, 5, 3, 5, 8),
+    Tissue.BILE: Radiodensity(10, 9, 2, 0, 2, 3),
 }
 
 _ORGAN_OF_PART = {
@@ -167,6 +177,10 @@ _ORGAN_OF_PART = {
     Tissue.DUODENUM_GAS: Tissue.DUODENUM,
     Tissue.ESOPHAGUS_GAS: Tissue.ESOPHAGUS,
     Tissue.LIVER_VESSEL: Tissue.LIVER,
+    Tissue.LIVER_PATCH: Tissue.LIVER,
+    Tissue.RENAL_BLOOD: Tissue.INFERIOR_VENA_CAVA,
+    Tissue.SPLEEN_PULP: Tissue.SPLEEN,
+    Tissue.THROMBUS: Tissue.AORTA,
 }
 
 

@@ -21,11 +21,13 @@ from app.synthesis.contents import (
     refill_stomach,
 )
 from app.synthesis.crura import lay_crura
+from app.synthesis.ducts import lay_bile_duct, lay_pancreatic_duct
 from app.synthesis.fields import near_crossing
 from app.synthesis.fissures import widen_gallbladder_bed
 from app.synthesis.great_vessels import lay_azygos_veins, lay_iliac_vessels
 from app.synthesis.interior import beside
 from app.synthesis.jejunum import lay_jejunum
+from app.synthesis.perfusion import band_spleen, line_aorta, mix_cava_blood, patch_liver
 from app.synthesis.peritoneum import fat_behind_peritoneum, fat_in_chest
 from app.synthesis.retroperitoneum import (
     lay_mesenteric_vessels,
@@ -37,7 +39,7 @@ from app.synthesis.retroperitoneum import (
 from app.synthesis.scene import Scene
 from app.synthesis.spine import add_spurs, mottle_marrow
 from app.synthesis.tissues import BOWEL, ORGAN_OF_TISSUE, Tissue, look_up
-from app.synthesis.vessels import add_liver_vessels, add_lung_vessels
+from app.synthesis.vessels import add_liver_vessels, add_lung_vessels, widen_bile_ducts
 
 REMOVED_SHARE = {
     Tissue.GALLBLADDER: 0.10,
@@ -170,6 +172,17 @@ def add_gallstones(scene: Scene) -> None:
         scene.turn(stones, Tissue.CALCIFICATION if scene.rng.random() < 0.5 else Tissue.FOOD)
 
 
+def add_kidney_stones(scene: Scene) -> None:
+    """Let one to six stones lie in the kidneys."""
+    medulla = (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA)
+    for _ in range(int(scene.rng.integers(1, 7))):
+        center = scene.place(medulla)
+        if center is None:
+            return
+        part, stone = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(1.0), np.log(7.0)))))
+        part.turn(stone & part.where(medulla), Tissue.CALCIFICATION)
+
+
 def dilate_renal_pelvis(scene: Scene) -> None:
     """Replace the medulla of a kidney by urine."""
     side = scene.rng.choice([Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA])
@@ -262,6 +275,7 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (add_lesions, 0.25),
     (calcify, 0.2),
     (add_gallstones, 0.12),
+    (add_kidney_stones, 0.1),
     (dilate_renal_pelvis, 0.05),
     (add_limb, 0.12),
     (add_liver_vessels, 0.85),
@@ -269,6 +283,13 @@ VARIATIONS: tuple[tuple[Callable[[Scene], None], float], ...] = (
     (mottle_marrow, 0.3),
     (add_spurs, 0.3),
     (lobulate_pancreas, 0.35),
+    (lay_pancreatic_duct, 0.15),
+    (lay_bile_duct, 0.4),
+    (widen_bile_ducts, 0.06),
+    (line_aorta, 0.15),
+    (mix_cava_blood, 0.5),
+    (band_spleen, 0.4),
+    (patch_liver, 0.15),
 )
 """What may be different, in the order it is laid down, and how often it is."""
 

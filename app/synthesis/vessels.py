@@ -53,6 +53,15 @@ def add_liver_vessels(scene: Scene) -> None:
         _grow(scene, liver, towards, Tissue.LIVER, kind)
 
 
+def widen_bile_ducts(scene: Scene) -> None:
+    """Let wide bile ducts branch through the liver from where the portal vein enters.
+
+    They show where their outflow is closed, as by a tumor of the pancreas or a stone.
+    """
+    liver = _points(scene, scene.tissues[_EVERY] == Tissue.LIVER)
+    _grow(scene, liver, Tissue.PORTAL_VEIN, Tissue.LIVER, Tissue.BILE)
+
+
 def add_lung_vessels(scene: Scene) -> None:
     """Let vessels branch through each lung from the heart's side."""
     lungs, count = ndimage.label(scene.tissues[_EVERY] == Tissue.LUNG)

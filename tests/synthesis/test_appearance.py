@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.synthesis import appearance
-from app.synthesis.appearance import draw_appearance, render, scan
+from app.synthesis.appearance import PHASES, draw_appearance, render, scan
 from app.synthesis.tissues import Tissue
 
 SHAPE, SPACING_MM = (9, 44, 56), (2.0, 1.0, 1.2)
@@ -86,3 +86,34 @@ def test_unenhanced_bowel_is_often_as_bright_as_kidney_and_pancreas():
     assert 0 < np.median(fluid) < 30
     # Fluid of the colon, as homogeneous as water, may be no darker than a kidney.
     assert (np.abs(fluid - drawn[:, Tissue.RIGHT_KIDNEY]) < 12).mean() > 0.2
+
+
+def test_only_contrast_agent_parts_the_blood_of_the_cava_and_the_pulp_of_the_spleen():
+    rng = np.random.default_rng(4)
+    drawn = {
+        phase: np.array([draw_appearance(rng, phase=phase).hu for _ in range(60)])
+        for phase in PHASES
+    }
+    pairs = (
+        (Tissue.RENAL_BLOOD, Tissue.INFERIOR_VENA_CAVA),
+        (Tissue.SPLEEN, Tissue.SPLEEN_PULP),
+    )
+    for brighter, darker in pairs:
+        more = {phase: hu[:, brighter] - hu[:, darker] for phase, hu in drawn.items()}
+        np.testing.assert_allclose(more["none"], 0.0, atol=1e-3)
+        assert more["arterial"].min() > 0.0
+        assert np.median(more["arterial"]) > 25.0
+        assert np.median(more["arterial"]) > 2 * np.median(more["portal"]) > 0.0
+
+
+def test_urine_is_bright_in_some_late_scans_and_bile_as_dark_as_the_gallbladder():
+    rng = np.random.default_rng(6)
+    late, portal = (
+        np.array([draw_appearance(rng, phase=phase).hu for _ in range(60)])
+        for phase in ("late", "portal")
+    )
+    assert portal[:, Tissue.URINE].max() < 80.0
+    bright = late[:, Tissue.URINE] > 150.0
+    assert 0.2 < bright.mean() < 0.8
+    for hu in (late, portal):
+        assert np.abs(hu[:, Tissue.BILE] - hu[:, Tissue.GALLBLADDER]).max() < 15.0

@@ -4,8 +4,10 @@ from scipy import ndimage
 
 from app.synthesis import (
     contents,
+    ducts,
     fissures,
     great_vessels,
+    perfusion,
     retroperitoneum,
     spine,
     variation,
@@ -57,12 +59,20 @@ REPLACES = {
     variation.add_masses: {*variation._SOFT, Tissue.FAT},
     variation.calcify: {Tissue.AORTA, Tissue.ARTERY},
     variation.add_gallstones: {Tissue.GALLBLADDER},
+    variation.add_kidney_stones: KIDNEYS,
     variation.dilate_renal_pelvis: KIDNEYS,
     variation.add_limb: {Tissue.AIR},
     spine.mottle_marrow: {Tissue.TRABECULAR_BONE},
     spine.add_spurs: {*spine._SPUR_ROOM, Tissue.MESENTERY},
     vessels.add_liver_vessels: {Tissue.LIVER, Tissue.LIVER_VESSEL},
     vessels.add_lung_vessels: {Tissue.LUNG},
+    vessels.widen_bile_ducts: {Tissue.LIVER},
+    ducts.lay_pancreatic_duct: {Tissue.PANCREAS},
+    ducts.lay_bile_duct: {Tissue.MESENTERY, Tissue.PANCREAS},
+    perfusion.line_aorta: {Tissue.AORTA},
+    perfusion.mix_cava_blood: {Tissue.INFERIOR_VENA_CAVA},
+    perfusion.band_spleen: {Tissue.SPLEEN},
+    perfusion.patch_liver: {Tissue.LIVER},
 }
 GAS_FILLED = {Tissue.COLON_WALL, Tissue.BOWEL_GAS}
 
@@ -374,6 +384,8 @@ def test_what_is_not_there_is_not_changed():
                 Tissue.CYST,
                 Tissue.VEIN,
                 Tissue.LIVER_VESSEL,
+                Tissue.LIVER_PATCH,
+                Tissue.BILE,
             },
         }
         assert set(np.unique(scene.tissues)) <= allowed[tissue]
