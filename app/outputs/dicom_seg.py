@@ -14,6 +14,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
@@ -242,11 +243,34 @@ _TAKEN: Mapping[str, Callable[[Any], object]] = {
     "StudyTime": TM,
 }
 
+# What the standard lets be empty, and programs that take out who a patient is leave out.
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+)
+
 
 def _repeatable(header: Dataset) -> tuple[Dataset, list[str]]:
-    """Copy a header without values that no segmentation may repeat; name the elements emptied."""
+    """Copy a header with what may be empty, less values that no segmentation may repeat.
+
+    Returns
+    -------
+    Dataset
+        The copy.
+    list of str
+        Names of the elements that were emptied.
+    """
     copied = header[:]  # its elements are those of the header
     invalid = []
+    for name in _MAY_BE_EMPTY:
+        if name not in copied:
+            copied.add_new(name, dictionary_VR(name), None)
     for name, take in _TAKEN.items():
         value = header.get(name)
         if not value:
@@ -289,8 +313,12 @@ def _segmentation(
     frames: np.ndarray, series: Sequence[Dataset], made_by: MadeBy
 ) -> hd.seg.Segmentation:
     date, time = _content_date(series[0])
+    # The library would print a patient's name of one part alone, and tell of values that are long.
+    anonymous = series[0][:]
+    for name in _MAY_BE_EMPTY:
+        anonymous.add_new(name, dictionary_VR(name), None)
     segmentation = hd.seg.Segmentation(
-        source_images=series,
+        source_images=[anonymous, *series[1:]],
         pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(organ, made_by) for organ in ORGANS],
@@ -309,8 +337,9 @@ def _segmentation(
         content_time=time,
         specific_character_set=None,  # the library refuses some that it would only repeat
     )
-    if "SpecificCharacterSet" in series[0]:
-        segmentation["SpecificCharacterSet"] = series[0]["SpecificCharacterSet"]
+    for name in ("SpecificCharacterSet", *_MAY_BE_EMPTY):
+        if name in series[0]:
+            segmentation[name] = series[0][name]
     # All optional, and others each time.
     del segmentation.InstanceCreationDate, segmentation.InstanceCreationTime
     del segmentation.ContributingEquipmentSequence[-1].ContributionDateTime  # of highdicom itself

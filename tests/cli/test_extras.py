@@ -247,10 +247,10 @@ def other_grid(folder, hu, spacing_mm):
     write_series(folder, hu[:-1], spacing_mm=spacing_mm)
 
 
-def without_patient(folder, hu, spacing_mm):
+def without_study(folder, hu, spacing_mm):
     for path in write_series(folder, hu, spacing_mm=spacing_mm):
         header = dcmread(path)
-        del header.PatientID
+        del header.StudyInstanceUID
         header.save_as(path)
 
 
@@ -259,7 +259,7 @@ def without_patient(folder, hu, spacing_mm):
     [
         (frames_in_files, True, "an enhanced series of 2 files"),
         (other_grid, False, "a_0000.nii.gz: not on the grid of the DICOM series"),
-        (without_patient, True, "lacks what a segmentation must repeat .*PatientID"),
+        (without_study, True, "lacks what a segmentation must repeat .*StudyInstanceUID"),
     ],
 )
 def test_series_of_which_no_segmentation_can_be_made_is_refused_before_any_work(

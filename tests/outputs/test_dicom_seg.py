@@ -2,10 +2,12 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import enhanced_dataset
@@ -381,7 +383,41 @@ def test_value_that_no_segmentation_may_repeat_is_left_empty_and_told(
     assert errors_in(tmp_path / "x.seg.dcm") == []
 
 
-def test_values_that_are_only_longer_than_they_may_be_are_repeated(tmp_path, series):
+@pytest.mark.parametrize("absent", [
+    ("PatientID",), ("PatientName", "PatientBirthDate", "PatientSex"),
+    ("PatientID", "PatientName", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"),
+])  # fmt: skip
+def test_what_an_anonymized_series_leaves_out_is_empty(tmp_path, series, absent):
+    headers = read_series(series)
+    for header in headers:
+        for name in absent:
+            del header[name]
+    check_series(headers, peek(tmp_path / "series"))
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    assert write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm") == []
+    found = dcmread(tmp_path / "x.seg.dcm")
+    assert not any(found[name].value for name in absent)
+    assert found.StudyInstanceUID == headers[0].StudyInstanceUID
+    assert errors_in(tmp_path / "x.seg.dcm") == []
+    assert not any(name in headers[0] for name in absent)  # the series stays as it is
+
+
+@pytest.mark.parametrize("name", ["ANON-1234", "Phantom^One"])
+def test_a_patient_name_is_repeated_and_told_to_nobody(tmp_path, series, name, caplog):
+    headers = read_series(series)
+    headers[0].PatientName = name
+    label_map = label_map_of(series, labels(), tmp_path / "labels.nii.gz")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_dicom_seg(label_map, headers, tmp_path / "x.seg.dcm")
+    assert dcmread(tmp_path / "x.seg.dcm").PatientName == name
+    assert not any(name in str(warning.message) for warning in caught)
+    assert name not in caplog.text
+
+
+def test_values_that_are_only_longer_than_they_may_be_are_repeated(tmp_path, series, monkeypatch):
+    # Whoever reads them back need not be warned.
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", IGNORE)
     headers = read_series(series)
     number = "one of an archive that numbers longer"
     headers[0]["AccessionNumber"] = DataElement(
@@ -394,6 +430,7 @@ def test_values_that_are_only_longer_than_they_may_be_are_repeated(tmp_path, ser
 
 GROWTH_OF_A_SEGMENTATION = """
 import sys
+import warnings
 from pathlib import Path
 from app.cascade.memory import MIB, process_peak, reset_process_peak
 from app.outputs.formats import write_formats
