@@ -16,6 +16,8 @@ from app import __version__
 from app.cli.console import guarded_streams
 from app.errors import CascadeError
 
+logger = logging.getLogger(__name__)
+
 COMMANDS = (
     "predict",
     "preview",
@@ -87,6 +89,16 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stderr.write(
             f"error: the command {parsed.command!r} needs the package {error.name!r}, "
             "which is not installed here; see the README on setting up for development\n"
+        )
+        return EXIT_USAGE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # No step expected it, and --verbose tells which one it was.
+        logger.debug("%s", error, exc_info=True)
+        sys.stderr.write(
+            f"error: {error.filename}: cannot be used ({error.strerror}); allow using it and "
+            "entering its folders, or name another\n"
         )
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -207,7 +207,8 @@ def _begin(
         training = before.get("training", {})
         stages = training.get("stages", [])
         cases = [*training.get("cases", []), *cases]
-        missing = f"Unknown: {start_from} came without a record."
+        # The record goes where the weights go, where nobody needs to know this machine.
+        missing = f"Unknown: {Path(*start_from.parts[-2:])} came without a record."
         provenance = _joined(before.get("provenance", missing), provenance, " In a later stage: ")
         terms = _joined(before.get("license", missing), terms, "; ")
     settings: _Record = json.loads(json.dumps(asdict(config)))

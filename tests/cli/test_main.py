@@ -86,6 +86,8 @@ def test_version_is_told(capsys):
     assert capsys.readouterr().out.strip() == __version__
 
 
+TOO_LONG = 300 * "x"
+
 HERE = [name for name in cli.COMMANDS if (ROOT / "app" / "cli" / f"{name}.py").exists()]
 
 
@@ -102,6 +104,10 @@ def test_every_command_explains_itself(name, capsys):
     [
         (CascadeError("the file is gone"), "error: the file is gone"),
         (ModuleNotFoundError("No module", name="torch"), "'torch'"),
+        (
+            PermissionError(13, "Permission denied", "/root/x"),
+            "error: /root/x: cannot be used",
+        ),
     ],
 )
 def test_expected_errors_are_one_line_and_exit_code_2(monkeypatch, capsys, error, message):
@@ -113,6 +119,31 @@ def test_expected_errors_are_one_line_and_exit_code_2(monkeypatch, capsys, error
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_an_error_of_the_system_that_names_no_file_is_not_explained_away(monkeypatch):
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(importlib.import_module("app.cli.info"), "run", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        cli.main(["info"])
+
+
+@pytest.mark.parametrize("words", [
+    ("evaluate", "--references", ".", "--output", "o", "--predictions"),
+    ("evaluate", "--predictions", ".", "--output", "o", "--references"),
+    ("statistics", "--scans", ".", "--output", "o.csv", "--labels"),
+    ("preview", "--input", ".", "--output"),
+])  # fmt: skip
+def test_a_folder_that_the_system_cannot_look_at_is_named(tmp_path, monkeypatch, capsys, words):
+    """A name that is too long is as out of reach as what lies in another user's folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.nii.gz").touch()
+    assert cli.main([*words, TOO_LONG]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: ")
+    assert TOO_LONG in told
 
 
 def test_package_runs_as_a_program():

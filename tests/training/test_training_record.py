@@ -58,7 +58,8 @@ def test_weights_without_a_record_are_not_given_away_as_free(tmp_path):
     tuned = write(tmp_path / "tuned", start_from=tmp_path / "found" / "state.pt", **OWN)
 
     assert tuned["license"].startswith("Unknown: ")
-    assert "found/state.pt came without a record" in tuned["provenance"]
+    assert "Unknown: found/state.pt came without a record" in tuned["provenance"]
+    assert str(tmp_path) not in json.dumps(tuned)
 
 
 def test_a_resume_adds_how_it_goes_on_and_keeps_how_it_began(tmp_path, code):
