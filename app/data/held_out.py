@@ -7,7 +7,7 @@ seed alone.
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,7 +110,13 @@ def scan_patient(
 
 
 def write_held_out(
-    bank: Path, manifest: Path, output: Path, *, limit: int | None = None, seed: int = 0
+    bank: Path,
+    manifest: Path,
+    output: Path,
+    *,
+    patients: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Path]:
     """Write scan and label map of every held-out patient that a bank holds.
 
@@ -122,6 +128,8 @@ def write_held_out(
         The anatomies' ``manifest.json``.
     output : Path
         Gets ``images/<name>_0000.nii.gz`` and ``labels/<name>.nii.gz``.
+    patients : sequence of str, optional
+        Names of others, drawn alike, in their place.
     limit : int, optional
         Only so many, spread evenly over the patients.
     seed : int
@@ -137,9 +145,9 @@ def write_held_out(
     UsageError
         If the bank holds none of the patients.
     """
-    names = [
-        name for name in split_anatomies(manifest).held_out if (bank / f"{name}_0.npz").exists()
-    ]
+    if patients is None:
+        patients = split_anatomies(manifest).held_out
+    names = [name for name in patients if (bank / f"{name}_0.npz").exists()]
     if not names:
         raise UsageError(f"{bank}: holds no held-out patient; build the whole bank first")
     if limit is not None and limit < len(names):

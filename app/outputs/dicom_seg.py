@@ -257,20 +257,9 @@ _MAY_BE_EMPTY = (
 
 
 def _repeatable(header: Dataset) -> tuple[Dataset, list[str]]:
-    """Copy a header with what may be empty, less values that no segmentation may repeat.
-
-    Returns
-    -------
-    Dataset
-        The copy.
-    list of str
-        Names of the elements that were emptied.
-    """
+    """Copy a header without values that no segmentation may repeat; name the elements emptied."""
     copied = header[:]  # its elements are those of the header
     invalid = []
-    for name in _MAY_BE_EMPTY:
-        if name not in copied:
-            copied.add_new(name, dictionary_VR(name), None)
     for name, take in _TAKEN.items():
         value = header.get(name)
         if not value:

@@ -20,7 +20,7 @@ from app.errors import UsageError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.resample import positions, resample_linear, resampled_shape
 from app.synthesis.fields import correlated_noise, smooth_field
-from app.synthesis.tissues import RADIODENSITY, Tissue
+from app.synthesis.tissues import RADIODENSITY, Radiodensity, Tissue
 
 PHASES = ("none", "arterial", "portal", "late")
 """Contrast phases: none, and about 30 s, 70 s and 180 s after injection."""
@@ -146,6 +146,12 @@ def _bolus(rng: np.random.Generator, phase: str) -> tuple[float, float, float]:
     }[phase]
 
 
+def _enhancement(density: Radiodensity, bolus: tuple[float, float, float]) -> float:
+    """Give what a bolus, arterial, portal and late, adds to a tissue, in HU."""
+    arterial, portal, late = bolus
+    return arterial * density.arterial_hu + portal * density.portal_hu + late * density.late_hu
+
+
 def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Appearance:
     """Draw the look of one scan.
 
@@ -169,15 +175,14 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
         phase = str(rng.choice(PHASES, p=(0.3, 0.2, 0.35, 0.15)))
     if phase not in PHASES:
         raise UsageError(f"phase {phase!r} is none of {', '.join(PHASES)}")
-    arterial, portal, late = _bolus(rng, phase)
+    bolus = _bolus(rng, phase)
     extra_spread = rng.uniform(0.0, 12.0)
     texture_gain = rng.uniform(0.4, 1.8)
     hu = np.zeros(256, np.float32)
     texture = np.zeros(256, np.float32)
     for tissue, density in RADIODENSITY.items():
         extra = 0.0 if tissue in _PARTS_KEPT_APART else extra_spread
-        added = arterial * density.arterial_hu + portal * density.portal_hu + late * density.late_hu
-        hu[tissue] = density.hu + added * rng.uniform(0.8, 1.2)
+        hu[tissue] = density.hu + _enhancement(density, bolus) * rng.uniform(0.8, 1.2)
         hu[tissue] += rng.normal(0.0, np.hypot(density.spread_hu, extra))
         texture[tissue] = density.texture_hu * texture_gain
     if phase == "none" and rng.random() < _FAINT_SHARE:
@@ -186,11 +191,8 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
     for leader, follower in _NEARLY_ALIKE:
         hu[follower] = hu[leader] + rng.normal(0.0, 3.0)
     for leader, follower in _ALIKE_BEFORE_CONTRAST:
-        one, other = RADIODENSITY[leader], RADIODENSITY[follower]
-        parted = arterial * (other.arterial_hu - one.arterial_hu)
-        parted += portal * (other.portal_hu - one.portal_hu)
-        parted += late * (other.late_hu - one.late_hu)
-        hu[follower] = hu[leader] + parted * rng.uniform(0.3, 1.2)
+        one, other = (_enhancement(RADIODENSITY[tissue], bolus) for tissue in (leader, follower))
+        hu[follower] = hu[leader] + (other - one) * rng.uniform(0.3, 1.2)
     hu[Tissue.PORTAL_VEIN] = max(hu[Tissue.PORTAL_VEIN], hu[Tissue.LIVER] - 25)
     if rng.random() < _FATTY_LIVER_SHARE:
         hu[Tissue.LIVER] -= rng.uniform(10.0, 60.0)

@@ -6,7 +6,7 @@ Both are the pancreas' where they run in it, and nothing's elsewhere.
 import numpy as np
 
 from app.synthesis.scene import Scene
-from app.synthesis.sites import Points, lay_vessel, positions_mm
+from app.synthesis.sites import bins_along_x, lay_vessel, nearest, positions_mm
 from app.synthesis.tissues import Tissue
 
 _BIN_MM = 12.0
@@ -26,8 +26,7 @@ def lay_pancreatic_duct(scene: Scene) -> None:
     if not len(pancreas):
         return
     course = []
-    for start in np.arange(pancreas[:, 2].min(), pancreas[:, 2].max(), _BIN_MM):
-        piece = pancreas[(pancreas[:, 2] >= start) & (pancreas[:, 2] < start + _BIN_MM)]
+    for piece in bins_along_x(pancreas, pancreas[:, 2].min(), _BIN_MM):
         if len(piece) >= _FEWEST:
             course.append(piece.mean(0) + rng.normal(0.0, 1.0, 3))
     if len(course) > 1:
@@ -43,22 +42,12 @@ def lay_bile_duct(scene: Scene) -> None:
     head = pancreas[pancreas[:, 2] < pancreas[:, 2].min() + _HEAD_MM]
     low, high = np.quantile(head, (0.15, 0.95), axis=0)
     middle = head.mean(0)
-    enters = np.array((high[0], _between(middle[1], high[1], rng), middle[2]))
-    ends = np.array((low[0], middle[1], _between(low[2], middle[2], rng)))
-    leaves = _nearest(liver, enters + (rng.uniform(15.0, 40.0), 0.0, -rng.uniform(0.0, 15.0)))
+    enters = np.array((high[0], rng.uniform(middle[1], high[1]), middle[2]))
+    ends = np.array((low[0], middle[1], rng.uniform(low[2], middle[2])))
+    leaves = nearest(liver, enters + (rng.uniform(15.0, 40.0), 0.0, -rng.uniform(0.0, 15.0)))
     # It runs beside the portal vein, which lies behind it.
     between = 0.5 * (leaves + enters) + rng.normal(0.0, 3.0, 3)
     radius = rng.uniform(2.0, 8.0)
     radii = [0.8 * radius, radius, 0.9 * radius, 0.4 * radius]
     over = (Tissue.MESENTERY, Tissue.PANCREAS)
     lay_vessel(scene, [leaves, between, enters, ends], radii, Tissue.BILE, over=over)
-
-
-def _between(low: float, high: float, rng: np.random.Generator) -> float:
-    return float(low + rng.uniform(0.0, 1.0) * (high - low))
-
-
-def _nearest(points: Points, place: Points) -> Points:
-    """Give the one of some points that is nearest to a place."""
-    nearest: Points = points[((points - place) ** 2).sum(1).argmin()]
-    return nearest

@@ -6,7 +6,6 @@ them labels it as gallbladder.
 
 import numpy as np
 
-from app.imaging.crop import bounding_box
 from app.synthesis.fields import distance_mm
 from app.synthesis.scene import Scene
 from app.synthesis.tissues import Tissue
@@ -28,14 +27,13 @@ def widen_gallbladder_bed(scene: Scene) -> None:
     way there.
     """
     rng = scene.rng
-    occupied = scene.tissues == Tissue.GALLBLADDER
-    if not occupied.any():
+    window = scene.window_on(Tissue.GALLBLADDER, _REACH_MM)
+    if window is None:
         return
-    window = bounding_box(occupied, scene.spacing_mm, _REACH_MM).slices
     part = Scene(scene.tissues[window], scene.spacing_mm, rng)
     step_z, step_y, step_x = scene.spacing_mm
     nearer = (step_z * rng.uniform(*_FISSURE_SHARE), step_y, step_x)
-    away_mm = distance_mm(occupied[window], nearer)
+    away_mm = distance_mm(part.tissues == Tissue.GALLBLADDER, nearer)
     rim_mm = rng.uniform(*_RIM_MM) * (0.7 + 0.6 * part.noise(22.0))
     liver = part.where((Tissue.LIVER, Tissue.LIVER_VESSEL))
     part.turn(liver & (away_mm < np.minimum(rim_mm, _FARTHEST_MM)), Tissue.FAT)

@@ -11,7 +11,6 @@ blood comes back without contrast agent; both streams flow beside each other bef
 
 import numpy as np
 
-from app.imaging.crop import bounding_box
 from app.synthesis.fields import distance_mm
 from app.synthesis.scene import Scene
 from app.synthesis.sites import positions_mm
@@ -29,33 +28,30 @@ _THROMBUS_MM, _LUMEN_SHARE = (1.5, 9.0), 0.4
 
 def _part_with(scene: Scene, tissue: Tissue) -> Scene | None:
     """Give the piece of the scene that holds a tissue, and a little more; None without any."""
-    occupied = scene.tissues == tissue
-    if not occupied.any():
+    window = scene.window_on(tissue, max(scene.spacing_mm))
+    if window is None:
         return None
-    window = bounding_box(occupied, scene.spacing_mm, max(scene.spacing_mm)).slices
     return Scene(scene.tissues[window], scene.spacing_mm, scene.rng)
 
 
 def mix_cava_blood(scene: Scene) -> None:
     """Let blood of the kidneys flow into the vena cava, in streams that mix further up."""
     rng = scene.rng
-    cava = positions_mm(scene, Tissue.INFERIOR_VENA_CAVA)
+    window = scene.window_on(Tissue.INFERIOR_VENA_CAVA)
+    if window is None:
+        return
     kidneys = np.concatenate(
         [positions_mm(scene, kidney) for kidney in (Tissue.RIGHT_KIDNEY, Tissue.LEFT_KIDNEY)]
     )
-    if not len(cava):
-        return
     # Where no kidney shows, the scene lies above or below the renal veins.
     level_mm = np.median(kidneys[:, 0]) if len(kidneys) else rng.choice((-1e3, 1e3))
     level_mm += rng.normal(0.0, 8.0)
     step_z, step_y, step_x = scene.spacing_mm
     heights = np.arange(scene.tissues.shape[0]) * step_z
     mixed = (heights - level_mm) / rng.uniform(*_MIXED_WITHIN_MM)
-    occupied = scene.tissues == Tissue.INFERIOR_VENA_CAVA
-    window = bounding_box(occupied, scene.spacing_mm).slices
     part = Scene(scene.tissues[window], (_ALONG * step_z, step_y, step_x), rng)
     streams = part.noise(rng.uniform(8.0, 18.0)) < mixed[window[0], None, None]
-    part.turn(streams & occupied[window], Tissue.RENAL_BLOOD)
+    part.turn(streams & (part.tissues == Tissue.INFERIOR_VENA_CAVA), Tissue.RENAL_BLOOD)
 
 
 def line_aorta(scene: Scene) -> None:
@@ -83,7 +79,7 @@ def band_spleen(scene: Scene) -> None:
 
 
 def patch_liver(scene: Scene) -> None:
-    """Let a part of the liver hold more fat than the rest, or less, with a blurred border."""
+    """Let a part of the liver hold more fat than the rest, or less, with a rough border."""
     part = _part_with(scene, Tissue.LIVER)
     if part is None:
         return

@@ -12,9 +12,11 @@ from app.synthesis.scene import Scene
 from app.synthesis.sites import (
     Points,
     Section,
+    bins_along_x,
     celiac_height_mm,
     hilum_mm,
     lay_vessel,
+    nearest,
     positions_mm,
     section_at,
     step_mm,
@@ -180,8 +182,7 @@ def lay_splenic_vessels(scene: Scene) -> None:
 def _along_pancreas(pancreas: Points, from_x: float, surface_mm: float) -> tuple[Points, Points]:
     """Give places behind and above the pancreas, from a place on to the left."""
     back, above = [], []
-    for start in np.arange(from_x, pancreas[:, 2].max(), _BIN_MM):
-        piece = pancreas[(pancreas[:, 2] >= start) & (pancreas[:, 2] < start + _BIN_MM)]
+    for piece in bins_along_x(pancreas, from_x, _BIN_MM):
         if len(piece) > 2:
             z, _, x = piece.mean(0)
             y = piece[:, 1].max() + surface_mm
@@ -285,8 +286,7 @@ def _portal_course(scene: Scene, celiac_mm: float) -> Points | None:
         (celiac_mm - rng.uniform(0.0, 8.0), before_mm, cava.x + rng.uniform(0.0, 10.0))
     )
     expected = before + (rng.uniform(12.0, 25.0), rng.uniform(-12.0, 0.0), -rng.uniform(12.0, 25.0))
-    enters = liver[((liver - expected) ** 2).sum(1).argmin()]
-    return np.stack([before, enters])
+    return np.stack([before, nearest(liver, expected)])
 
 
 def scatter_nodes(scene: Scene) -> None:

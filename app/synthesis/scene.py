@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from app.imaging.crop import bounding_box
 from app.imaging.geometry import BoolVolume, Box, FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.synthesis.fields import Noise, distance_mm, draw_noise
 from app.synthesis.tissues import Tissue, look_up
@@ -89,6 +90,13 @@ class Scene:
         for axis in range(3):
             coarse = coarse.repeat(2, axis)
         return coarse[tuple(slice(size) for size in self.tissues.shape)]
+
+    def window_on(self, tissue: Tissue, margin_mm: float = 0.0) -> tuple[slice, ...] | None:
+        """Give the slices that hold all of a tissue and a margin; None where there is none."""
+        occupied = self.tissues == tissue
+        if not occupied.any():
+            return None
+        return bounding_box(occupied, self.spacing_mm, margin_mm).slices
 
     def around(
         self, center: npt.NDArray[np.integer], reach_mm: float

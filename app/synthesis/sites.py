@@ -4,7 +4,7 @@ Positions are (z, y, x) in mm from the first voxel's center; x grows to the left
 z to the head of the patient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,18 @@ def positions_mm(scene: Scene, organ: Tissue) -> Points:
     found = np.argwhere(look_up(ORGAN_OF_TISSUE, thinned) == organ)
     positions: Points = found * step_mm(scene)
     return positions
+
+
+def nearest(points: Points, place: Points) -> Points:
+    """Give the one of some positions that is nearest to a place."""
+    found: Points = points[((points - place) ** 2).sum(1).argmin()]
+    return found
+
+
+def bins_along_x(points: Points, from_mm: float, bin_mm: float) -> Iterator[Points]:
+    """Part positions from a place on to the left, bin by bin; some may hold none."""
+    for start in np.arange(from_mm, points[:, 2].max(), bin_mm):
+        yield points[(points[:, 2] >= start) & (points[:, 2] < start + bin_mm)]
 
 
 def section_at(scene: Scene, vessel: Points, height_mm: float) -> Section | None:

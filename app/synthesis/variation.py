@@ -69,6 +69,8 @@ _LESION_SITES = (
 _WALL = (Tissue.MUSCLE, Tissue.LUNG, Tissue.CARTILAGE, Tissue.CORTICAL_BONE, Tissue.FAT)
 """What liver and spleen lean against from within."""
 
+_MEDULLA = (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA)
+
 _GIVE_WAY = (Tissue.LIVER, Tissue.SPLEEN)
 """Organs that ascites, and fat of the gallbladder's bed, take the place of."""
 
@@ -122,14 +124,18 @@ def add_effusion(scene: Scene) -> None:
         scene.turn(lung & (height > level), kind)
 
 
+def _radius_mm(rng: np.random.Generator, least_mm: float, most_mm: float) -> float:
+    """Draw a radius: each doubling of it is as likely as the next."""
+    return float(np.exp(rng.uniform(np.log(least_mm), np.log(most_mm))))
+
+
 def add_masses(scene: Scene) -> None:
     """Grow one to three masses between the organs: solid and dead in part, or cysts with walls."""
     for _ in range(int(scene.rng.integers(1, 4))):
         center = scene.place(_SOFT)
         if center is None:
             return
-        radius_mm = float(np.exp(scene.rng.uniform(np.log(8.0), np.log(180.0))))
-        part, mass = scene.ball(center, radius_mm)
+        part, mass = scene.ball(center, _radius_mm(scene.rng, 8.0, 180.0))
         mass &= part.where((*_SOFT, Tissue.FAT))
         if scene.rng.random() < 0.6:
             part.turn(mass, Tissue.MASS)
@@ -149,8 +155,7 @@ def add_lesions(scene: Scene) -> None:
         center = scene.place((organ,))
         if center is None:
             continue
-        radius_mm = float(np.exp(scene.rng.uniform(np.log(3.0), np.log(28.0))))
-        part, lesion = scene.ball(center, radius_mm)
+        part, lesion = scene.ball(center, _radius_mm(scene.rng, 3.0, 28.0))
         lesion &= look_up(ORGAN_OF_TISSUE, part.tissues) == organ
         part.turn(lesion, Tissue.CYST if scene.rng.random() < 0.5 else Tissue.LESION)
 
@@ -174,18 +179,17 @@ def add_gallstones(scene: Scene) -> None:
 
 def add_kidney_stones(scene: Scene) -> None:
     """Let one to six stones lie in the kidneys."""
-    medulla = (Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA)
     for _ in range(int(scene.rng.integers(1, 7))):
-        center = scene.place(medulla)
+        center = scene.place(_MEDULLA)
         if center is None:
             return
-        part, stone = scene.ball(center, float(np.exp(scene.rng.uniform(np.log(1.0), np.log(7.0)))))
-        part.turn(stone & part.where(medulla), Tissue.CALCIFICATION)
+        part, stone = scene.ball(center, _radius_mm(scene.rng, 1.0, 7.0))
+        part.turn(stone & part.where(_MEDULLA), Tissue.CALCIFICATION)
 
 
 def dilate_renal_pelvis(scene: Scene) -> None:
     """Replace the medulla of a kidney by urine."""
-    side = scene.rng.choice([Tissue.RIGHT_KIDNEY_MEDULLA, Tissue.LEFT_KIDNEY_MEDULLA])
+    side = scene.rng.choice(_MEDULLA)
     scene.turn(scene.tissues == side, Tissue.CYST)
 
 

@@ -8,12 +8,11 @@ the difference is what the network learned of single patients.
 import argparse
 import sys
 from pathlib import Path
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.data import held_out
-from app.data.splits import Split, split_anatomies
+from app.data.held_out import write_held_out
+from app.data.splits import split_anatomies
 
 
 def main():
@@ -24,13 +23,15 @@ def main():
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    split = split_anatomies(options.manifest)
-    turned = Split(train=split.held_out, held_out=split.train)
-    with mock.patch.object(held_out, "split_anatomies", return_value=turned):
-        for path in held_out.write_held_out(
-            options.bank, options.manifest, options.output, limit=options.count, seed=options.seed
-        ):
-            print(path, flush=True)
+    for path in write_held_out(
+        options.bank,
+        options.manifest,
+        options.output,
+        patients=split_anatomies(options.manifest).train,
+        limit=options.count,
+        seed=options.seed,
+    ):
+        print(path, flush=True)
 
 
 if __name__ == "__main__":
