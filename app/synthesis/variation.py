@@ -77,6 +77,10 @@ _GIVE_WAY = (Tissue.LIVER, Tissue.SPLEEN)
 _TENSE_SHARE, _RIM_MM = 0.6, (3.0, 24.0)
 """How much ascites comes before the wall, and how thick it is there."""
 
+_LEFT_SHARE = (0.55, 0.95)
+"""What ascites leaves of liver and spleen at least: the shrunken liver that it comes with has
+seldom less than half of its volume."""
+
 
 def remove_organs(scene: Scene) -> list[int]:
     """Take organs out and leave fat where they were.
@@ -109,8 +113,9 @@ def add_ascites(scene: Scene) -> None:
         inside_mm = scene.distance_mm(_WALL)
         for parts in ((Tissue.LIVER, Tissue.LIVER_VESSEL), (Tissue.SPLEEN,)):
             organ = scene.where(parts)
-            deepest_mm = inside_mm.max(where=organ, initial=0.0)
-            scene.turn(organ & (inside_mm < np.minimum(rim_mm, 0.6 * deepest_mm)), Tissue.FLUID)
+            lost_share = 1.0 - scene.rng.uniform(*_LEFT_SHARE)
+            deepest_mm = np.quantile(inside_mm[organ], lost_share) if organ.any() else 0.0
+            scene.turn(organ & (inside_mm < np.minimum(rim_mm, deepest_mm)), Tissue.FLUID)
 
 
 def add_effusion(scene: Scene) -> None:

@@ -23,7 +23,7 @@ def manifest(tmp_path):
     entries = [
         {
             "file": f"patient_{index:02}.nii",
-            "organ_ml": [10 * 1.5**index] * 13,
+            "organ_ml": [100 * 1.5**index] * 13,
             "scan_shape_xyz": [100, 90, 30],
             "scan_spacing_mm_xyz": [4.0, 4.0, 8.0],
             "crop_start_xyz": [20, 20, 5],

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from app.data.splits import group_patients, split_anatomies
+from app.data.splits import FRAGMENT_ML, fragments, group_patients, split_anatomies
 from app.errors import UnreadableScanError
+from app.labels import ORGANS
 
 
 def volumes(scale):
@@ -20,7 +21,7 @@ def test_cases_with_nearly_equal_organ_volumes_are_one_patient():
 def test_a_patient_never_stands_on_both_sides(tmp_path):
     entries = []
     for index in range(18):
-        organ_ml = [10 * 1.5**index] * 13
+        organ_ml = [100 * 1.5**index] * 13
         entries += [{"file": f"first_{index:02}.nii", "organ_ml": organ_ml}]
         entries += [{"file": f"second_{index:02}.nii", "organ_ml": organ_ml}]
     manifest = tmp_path / "manifest.json"
@@ -41,7 +42,7 @@ def test_a_missing_manifest_is_named(tmp_path):
 def test_an_upside_down_label_map_is_on_neither_side_and_moves_no_other(tmp_path):
     names = [f"testing_{number:04}" for number in range(160, 190)]
     entries = [
-        {"file": f"{name}.nii", "organ_ml": [10 * 1.5**index] * 13}
+        {"file": f"{name}.nii", "organ_ml": [100 * 1.5**index] * 13}
         for index, name in enumerate(names)
     ]
     manifest = tmp_path / "manifest.json"
@@ -51,3 +52,32 @@ def test_an_upside_down_label_map_is_on_neither_side_and_moves_no_other(tmp_path
 
     assert set(split.train) | set(split.held_out) == set(names) - {"testing_0173"}
     assert split.held_out == ("testing_0160", "testing_0169", "testing_0178", "testing_0187")
+
+
+def test_a_map_with_a_fragment_of_an_organ_is_on_neither_side_and_moves_no_other(tmp_path):
+    stomach = [organ.name for organ in ORGANS].index("stomach")
+    entries = [{"file": f"{n:02}.nii", "organ_ml": [100 * 1.5**n] * 13} for n in range(20)]
+    whole, torn = tmp_path / "whole.json", tmp_path / "torn.json"
+    whole.write_text(json.dumps(entries))
+    for index in (9, 10):
+        entries[index]["organ_ml"][stomach] = 0.9 * FRAGMENT_ML["stomach"]
+    torn.write_text(json.dumps(entries))
+
+    before, after = split_anatomies(whole), split_anatomies(torn)
+
+    assert before.held_out == ("00", "09", "18")
+    assert after.held_out == ("00", "18")
+    assert set(before.train) - set(after.train) == {"10"}
+    assert set(after.train) <= set(before.train)
+
+
+@pytest.mark.parametrize("organ", sorted(FRAGMENT_ML))
+def test_an_organ_that_is_absent_or_whole_is_no_fragment(organ):
+    organ_ml = volumes(1.0)
+    index = [organ.name for organ in ORGANS].index(organ)
+
+    assert fragments(organ_ml) == []
+    organ_ml[index] = 0.0
+    assert fragments(organ_ml) == []
+    organ_ml[index] = 0.9 * FRAGMENT_ML[organ]
+    assert fragments(organ_ml) == [organ]

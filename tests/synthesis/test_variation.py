@@ -279,11 +279,13 @@ def test_gas_may_rise_above_a_level_in_each_loop_of_bowel(scene):
     assert np.abs(np.diff(num_rows, axis=1)).astype(bool).mean() < 0.2  # and are level inside
 
 
+@pytest.mark.parametrize("rim_mm", [12.0, 60.0])
 def test_tense_ascites_lifts_liver_and_spleen_off_the_wall_and_takes_their_labels(
-    body, monkeypatch
+    body, monkeypatch, rim_mm
 ):
     monkeypatch.setattr(variation, "_TENSE_SHARE", 1.0)
-    monkeypatch.setattr(variation, "_RIM_MM", (12.0, 12.0))
+    monkeypatch.setattr(variation, "_RIM_MM", (rim_mm, rim_mm))
+    monkeypatch.setattr(variation, "_LEFT_SHARE", (0.55, 0.55))
     monkeypatch.setattr(variation, "REMOVED_SHARE", {})
     monkeypatch.setattr(variation, "VARIATIONS", [(variation.add_ascites, 1.0)])
     tissues, labels = body.copy(), ORGAN_OF_TISSUE[body]
@@ -299,7 +301,7 @@ def test_tense_ascites_lifts_liver_and_spleen_off_the_wall_and_takes_their_label
     wall_mm = ndimage.distance_transform_edt(~np.isin(body, variation._WALL), SPACING_MM)
     for organ in (Tissue.LIVER, Tissue.SPLEEN):
         before, after = ORGAN_OF_TISSUE[body] == organ, labels == organ
-        assert 0 < after.sum() < before.sum()
+        assert 0.55 * before.sum() <= after.sum() < before.sum()
         # The rim is lumpy and coarsely measured: what went lay nearer the wall than what is left.
         assert np.median(wall_mm[before & ~after]) < np.percentile(wall_mm[after], 25)
 
