@@ -37,6 +37,8 @@ POINTS_PER_ORGAN = 400
 NEARBY_MM = 60.0
 BELLY_MM = 120.0
 """How far below the organs patches are cut from the cavity, in mm."""
+BELOW_ALONE_SHARE = 0.5
+"""How many of those patches belong to a scan that ends there, such as one of the pelvis."""
 BEND_MM = 40.0
 """Distance between the nodes of the elastic deformation, in mm."""
 
@@ -230,25 +232,28 @@ def _belly_center(body: Body, rng: np.random.Generator) -> npt.NDArray[np.float6
     return np.array((z, y, x), np.float64)
 
 
-def _segment_center(
+def _segment_place(
     body: Body, shape: IndexZYX, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Choose a place: mostly an organ, each organ as often; else around them or anywhere."""
-    kind = rng.random()
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Choose a place, and before which slice of a patch there the scan ends at the latest.
+
+    Mostly it is an organ, each organ as often; else around them or anywhere.
+    """
+    kind, num_slices = rng.random(), shape[0]
     if kind < 0.05:
-        return _skin_center(body, rng)
+        return _skin_center(body, rng), num_slices
     if kind < 0.13:
-        return _belly_center(body, rng)
+        alone = rng.random() < BELOW_ALONE_SHARE
+        return _belly_center(body, rng), num_slices // 2 if alone else num_slices
     if kind < 0.8:
         points = body.organ_points[rng.integers(len(body.organ_points))]
         point = points[rng.integers(len(points))].astype(np.float64)
-        near: npt.NDArray[np.float64] = point + rng.uniform(-0.3, 0.3, 3) * shape
-        return near
+        return point + rng.uniform(-0.3, 0.3, 3) * shape, num_slices
     margin = np.zeros(3) if kind > 0.96 else NEARBY_MM / np.array(body.spacing_mm)
     low, high = body.organ_start - margin, body.organ_stop + margin
     if kind > 0.96:
         low, high = np.zeros(3), np.array(body.tissues.shape, np.float64)
-    return rng.uniform(low, high)
+    return rng.uniform(low, high), num_slices
 
 
 def segment_example(
@@ -274,9 +279,10 @@ def segment_example(
     labels : (Z, Y, X) array of uint8
         Organ values.
     """
-    center = _segment_center(body, shape, rng)
+    center, last = _segment_place(body, shape, rng)
     hu, labels = draw_scan(body, center, shape, config.spacing_mm, rng)
-    _outside(hu, labels, _field_of_view(rng, shape))
+    slices, *in_plane = _field_of_view(rng, shape)
+    _outside(hu, labels, (slice(slices.start, min(slices.stop, last)), *in_plane))
     return normalize(hu, config.window_hu), labels
 
 

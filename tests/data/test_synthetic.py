@@ -7,10 +7,12 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from app.config import LOCATE, SEGMENT
+from app.data import synthetic
 from app.data.placement import cut
 from app.data.synthetic import (
     SyntheticPatches,
     _belly_center,
+    _segment_place,
     _skin_center,
     draw_scan,
     load_body,
@@ -141,6 +143,29 @@ def test_examples_are_what_the_network_takes(body_file, example, config, values)
         assert -2 <= image.min()
         assert image.max() <= 2
         assert set(np.unique(labels)) <= values
+
+
+def test_half_of_the_patches_below_the_organs_end_at_their_middle_and_no_others(body_file):
+    body = load_body(body_file)
+    size = (64, 48, 32)
+    share = 0.08  # of all patches, by _segment_place
+
+    ends = [_segment_place(body, size, np.random.default_rng(seed))[1] for seed in range(2000)]
+
+    assert set(ends) == {32, 64}
+    assert share / 4 < np.mean(np.array(ends) == 32) < share  # a half, more or less
+
+
+def test_a_scan_that_ends_below_shows_and_labels_nothing_above(body_file, monkeypatch):
+    body = load_body(body_file)
+    middle = (body.organ_start + body.organ_stop) / 2
+    monkeypatch.setattr(synthetic, "_segment_place", lambda body, shape, rng: (middle, 11))
+
+    image, labels = segment_example(body, SEGMENT, SHAPE, np.random.default_rng(4))
+
+    assert (image[11:] == -2).all()
+    assert not labels[11:].any()
+    assert labels[:11].any()
 
 
 def test_nothing_is_labeled_where_the_scanner_did_not_look(body_file):

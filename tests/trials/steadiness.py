@@ -1,11 +1,11 @@
 """How much the labels of a scan move when it differs in what should not matter.
 
 Each scan is written as it is and changed: thicker slices, coarser planes, more noise, a softer
-kernel, brighter or darker by a few HU, half of its height, turned or tilted as patients lie, moved by
-part of a patch, told to be smaller or larger. All are segmented by one `predict`; the label maps are
-brought back onto the scan's own grid and compared with those of the scan as it is. No
-reference is needed, so it can be told of scans that nobody labeled. Where there is one (--references),
-the Dice against it is printed, too.
+kernel, brighter or darker by a few HU, half of its height, turned or tilted as patients lie,
+moved by part of a patch, told to be smaller or larger. All are segmented by one `predict`, and
+the label maps are brought back onto the scan's own grid and compared with those of the scan as
+it is. That takes no reference, so it tells something of scans that nobody labeled. Where there
+is one (--references), the Dice against it is printed, too.
 """
 
 import argparse
@@ -51,11 +51,13 @@ def same(labels):
 
 
 def averaged(hu, spacing_mm, every):
-    """Average groups of voxels, as thicker slices and wider pixels do; an incomplete last group is dropped."""
+    """Average groups of voxels, as thicker slices do; an incomplete last one is dropped."""
     size = [length // count * count for length, count in zip(hu.shape, every, strict=True)]
     kept = tuple(slice(length) for length in size)
-    groups = [part for length, count in zip(size, every, strict=True) for part in (length // count, count)]
-    mean = hu[kept].reshape(groups).mean(axis=(1, 3, 5), dtype=np.float32)
+    groups = [
+        part for length, count in zip(size, every, strict=True) for part in (length // count, count)
+    ]
+    averages = hu[kept].reshape(groups).mean(axis=(1, 3, 5), dtype=np.float32)
 
     def back(labels):
         for axis, count in enumerate(every):
@@ -63,7 +65,7 @@ def averaged(hu, spacing_mm, every):
         return labels
 
     wide = tuple(step * count for step, count in zip(spacing_mm, every, strict=True))
-    return Changed(mean, wide, back, kept)
+    return Changed(averages, wide, back, kept)
 
 
 def rotated(hu, spacing_mm, degrees, axes):
@@ -172,21 +174,24 @@ def report(options, labels):
 
 
 def print_table(title, by_change):
-    """Print means of organs over scans that have them, and of scans over their organs."""
+    """Print the mean over organs of each scan, of all, and the organ that fares worst."""
     names = sorted({name for scores in by_change.values() for name in scores})
-    print(f"\n{title}\n\n| change | {' | '.join(names)} | {' | '.join(o.name for o in ORGANS)} |")
-    print("|---" * (1 + len(names) + len(ORGANS)) + "|")
+    print(f"\n{title}\n\n| change | {' | '.join(names)} | all | least organ |")
+    print("|---" * (3 + len(names)) + "|")
     for change, scores in by_change.items():
         if not scores:
             continue
-        cells = [mean(scores[name].values()) if name in scores else "" for name in names]
-        cells += [mean(of_scan[organ.name] for of_scan in scores.values()) for organ in ORGANS]
-        print(f"| {change} | {' | '.join(cells)} |")
+        of_scans = [mean(scores[name].values()) if name in scores else None for name in names]
+        of_organs = {o.name: mean(scores[name][o.name] for name in scores) for o in ORGANS}
+        worst = min((score, name) for name, score in of_organs.items() if score is not None)
+        cells = ["–" if score is None else f"{score:.3f}" for score in (*of_scans, mean(of_scans))]
+        print(f"| {change} | {' | '.join(cells)} | {worst[0]:.3f} {worst[1]} |")
 
 
 def mean(scores):
+    """Average what is there; None where nothing is."""
     there = [score for score in scores if score is not None]
-    return f"{np.mean(there):.3f}" if there else "–"
+    return float(np.mean(there)) if there else None
 
 
 if __name__ == "__main__":
