@@ -21,6 +21,16 @@ INPUT, OUTPUT = "{input}", "{output}"
 
 _REST, _COMPILE = "other", "compile"
 
+AVX2_ALONE = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Environment in which OpenVINO and PyTorch compute as on a processor with AVX2 and no more.
+
+The first is read by oneDNN, which both rely on, the others by PyTorch and its MKL. Matrix products
+of OpenVINO (MLAS) and NumPy ask the processor itself."""
+
 Checkpoints: TypeAlias = dict[str, str]
 """SHA-256 of the checkpoint that each phase's network comes from, by phase."""
 
@@ -127,12 +137,15 @@ class Command:
         What its networks come from, if that is known.
     packages : tuple of str
         What its Python needs beside this program's own packages.
+    environment : mapping of str to str
+        Variables that it gets beside those of this process.
     """
 
     name: str
     words: tuple[str, ...]
     weights: Checkpoints | None = field(default=None, kw_only=True)
     packages: tuple[str, ...] = field(default=(), kw_only=True)
+    environment: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def check(self) -> None:
         """Check that the program exists.
@@ -168,7 +181,7 @@ class Command:
         folders = {INPUT: str(scans.resolve()), OUTPUT: str(results.resolve())}
         words = [_fill(word, folders) for word in self.words]
         try:
-            watched = watch_process(words)
+            watched = watch_process(words, self.environment)
         except OSError as error:
             raise UsageError(f"{shlex.join(words)}: cannot be started ({error})") from error
         return _measured(watched, results)
@@ -184,11 +197,14 @@ class Image:
         Docker client and the image it runs.
     memory : str
         Memory of the container as Docker writes it, such as ``"8g"``; swap is ruled out.
+    environment : mapping of str to str
+        Variables that the container gets.
     """
 
     docker: str
     image: str
     memory: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -220,6 +236,8 @@ class Image:
     def _container(self) -> list[str]:
         command = [self.docker, "run", "--rm", "--memory", self.memory]
         command += ["--memory-swap", self.memory]
+        for name, value in self.environment.items():
+            command += ["--env", f"{name}={value}"]
         return [*command, "--network", "none", "--read-only", "--tmpfs", "/tmp"]
 
     def run(self, scans: Path, results: Path) -> Measurement:

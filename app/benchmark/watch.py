@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Watched:
     curve: Curve
 
 
-def watch_process(command: Sequence[str]) -> Watched:
+def watch_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Watched:
     """Run a command and sample it and all processes that it starts.
 
     Memory is resident memory; pages that processes share count for each of them.
@@ -88,6 +88,8 @@ def watch_process(command: Sequence[str]) -> Watched:
     ----------
     command : sequence of str
         Program and arguments. Its standard output is dropped.
+    environment : mapping of str to str, optional
+        Variables that it gets beside those of this process.
 
     Returns
     -------
@@ -100,7 +102,9 @@ def watch_process(command: Sequence[str]) -> Watched:
         If the program cannot be started.
     """
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
+    )
     sampler = _TreeSampler(psutil.Process(child.pid), started)
     sampler.start()
     # wait4 tells the processor time up to the very end, which samples miss.

@@ -39,6 +39,12 @@ Precision: TypeAlias = Literal["auto", "f32", "bf16"]
 
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
+_MOST_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Environment variables that hide instructions from oneDNN, which OpenVINO computes with."""
+
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Their values that leave none for bfloat16."""
+
 
 class PatchNetwork(Protocol):
     """A network that scores one patch at a time."""
@@ -91,10 +97,14 @@ class CpuFeatures:
 def cpu_features() -> CpuFeatures:
     """Ask OpenVINO what this CPU offers."""
     core = ov.Core()
+    capabilities = set(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    # OpenVINO asks the processor, whatever is hidden from oneDNN, and then finds no kernel.
+    if any(os.environ.get(name, "").upper() in _WITHOUT_BF16 for name in _MOST_INSTRUCTIONS):
+        capabilities.discard("BF16")
     return CpuFeatures(
         name=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
         threads=available_threads(),
-        capabilities=tuple(sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+        capabilities=tuple(sorted(capabilities)),
     )
 
 
@@ -197,7 +207,8 @@ class CpuNetwork:
         except RuntimeError as error:
             raise WeightsError(
                 f"{model_path}: not compiled for this processor ({error}); the engine needs one "
-                "with AVX, as `lscpu` tells, so run on another"
+                "with AVX, as `lscpu` tells, so run on another; where ONEDNN_MAX_CPU_ISA hides "
+                "instructions, unset it or ask for --precision f32"
             ) from error
         self._request = compiled.create_infer_request()
         self._threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))

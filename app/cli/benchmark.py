@@ -27,7 +27,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -93,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     systems.add_argument(
         "--against", metavar="reference|COMMAND", help="what to run in turn with this system"
+    )
+    systems.add_argument(
+        "--instructions",
+        choices=("all", "avx2"),
+        default="all",
+        help="avx2 hides AVX-512 and bf16 from both, as on a laptop without them; matrix products "
+        "of OpenVINO, and NumPy, use them all the same (default: %(default)s)",
     )
     systems.add_argument(
         "--repeat",
@@ -204,17 +211,24 @@ def _check_output(output: Path) -> None:
 
 def _systems(arguments: argparse.Namespace) -> "tuple[System, System | None]":
     """Choose what is measured, and what in turn with it."""
-    from app.benchmark.systems import Image, local_installation, parse_command, reference
+    from app.benchmark.systems import (
+        AVX2_ALONE,
+        Command,
+        Image,
+        local_installation,
+        parse_command,
+        reference,
+    )
 
     image = Image(docker=arguments.docker, image=arguments.image, memory=f"{CAP_GIB}g")
-    ours: System
+    ours: Command | Image
     if arguments.system is not None:
         ours = parse_command(arguments.system)
     elif not arguments.local and image.is_ready():
         ours = image
     else:
         ours = local_installation(memory=f"{CAP_GIB}GiB", weights=arguments.weights)
-    theirs: System | None = None
+    theirs: Command | None = None
     if arguments.against == REFERENCE:
         theirs = reference(weights=arguments.weights)
     elif arguments.against is not None:
@@ -222,6 +236,9 @@ def _systems(arguments: argparse.Namespace) -> "tuple[System, System | None]":
     for system in (ours, theirs):
         if system is not None:
             system.check()
+    if arguments.instructions == "avx2":
+        ours = replace(ours, environment=AVX2_ALONE)
+        theirs = theirs and replace(theirs, environment=AVX2_ALONE)
     return ours, theirs
 
 
@@ -320,6 +337,7 @@ def _write(
         "system": ours.name,
         "against": theirs.name if theirs else None,
         "machine": describe_machine(),
+        "instructions": arguments.instructions,
         **_told_about([result.ours for result in results]),
         "reference": _told_about([result.theirs for result in results if result.theirs]),
         "budgets": {"memory_mib": memory_budget, "time_ratio": time_budget},

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_container_sees_one_folder_read_only_and_no_network(tmp_path):
     assert f"--volume {tmp_path}/in:/inputs:ro" in told
     assert "--network none --read-only" in told
     assert "--memory 8g --memory-swap 8g" in told
+
+
+@needs_shell
+def test_container_gets_the_variables_asked_for(tmp_path):
+    image = fake_docker(tmp_path, f'#!/bin/sh\necho "$@" >{tmp_path}/told\n')
+    image.run(tmp_path, tmp_path)
+    assert "--env" not in (tmp_path / "told").read_text()
+    replace(image, environment={"A": "1", "B": "x y"}).run(tmp_path, tmp_path)
+    assert "--env A=1 --env B=x y" in (tmp_path / "told").read_text()
 
 
 @needs_shell

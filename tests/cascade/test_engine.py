@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def test_network_scores_a_patch(stand_in_weights):
 RELEASE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 from app.cascade.engine import CpuNetwork
 from resident import resident_bytes
@@ -56,6 +58,30 @@ def test_released_memory_is_given_back_and_taken_again_for_the_next_patch():
 )
 def test_auto_takes_bf16_only_where_the_processor_computes_in_it(capabilities, precision):
     assert CpuFeatures(name="", threads=1, capabilities=capabilities).precision == precision
+
+
+@pytest.mark.parametrize(("variable", "value", "precision"), [
+    (None, "", "bf16"),
+    ("ONEDNN_MAX_CPU_ISA", "", "bf16"),
+    ("ONEDNN_MAX_CPU_ISA", "ALL", "bf16"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", "bf16"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2", "f32"),
+    ("ONEDNN_MAX_CPU_ISA", "avx512_core", "f32"),
+    ("DNNL_MAX_CPU_ISA", "AVX2_VNNI", "f32"),
+])  # fmt: skip
+def test_auto_takes_no_bf16_where_its_instructions_are_hidden(
+    monkeypatch, variable, value, precision
+):
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, value)
+    told = {"FULL_DEVICE_NAME": "any", "OPTIMIZATION_CAPABILITIES": ["FP32", "BF16"]}
+    core = SimpleNamespace(get_property=lambda device, name: told[name])
+    monkeypatch.setattr(engine.ov, "Core", lambda: core)
+
+    assert engine.resolve_precision("auto") == precision
+    assert engine.resolve_precision("bf16") == "bf16"
 
 
 def test_threads_must_be_positive(stand_in_weights):
@@ -90,6 +116,7 @@ def test_a_quota_of_processor_time_counts_like_processors(monkeypatch, quota, th
 CHOSEN = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from app.cascade.engine import CpuNetwork, available_threads
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])  # as taskset does
 network = CpuNetwork(Path(sys.argv[1]), precision="f32")

@@ -102,6 +102,26 @@ def test_a_build_that_fails_fails_the_benchmark(bench):
     assert "left no label map" in without
 
 
+@pytest.mark.parametrize(("instructions", "code"), [("avx2", 0), ("all", 1)])
+def test_instructions_are_hidden_from_both_systems_and_that_is_told(
+    bench, tmp_path, monkeypatch, instructions, code
+):
+    for name in systems.AVX2_ALONE:
+        monkeypatch.delenv(name, raising=False)
+    limited = tmp_path / "limited.py"
+    asks = f"{systems.AVX2_ALONE!r}.items() <= os.environ.items() or sys.exit(3)"
+    limited.write_text(f"import os, sys, shutil\n{asks}\nshutil.copytree(*sys.argv[1:], "
+                       "dirs_exist_ok=True)\n")  # fmt: skip
+    command = f"{sys.executable} {limited} {{input}} {{output}}"
+
+    found, figures = bench(
+        "--system", command, "--against", command, "--instructions", instructions
+    )
+
+    assert (found, figures["instructions"]) == (code, instructions)
+    assert sum("ended with exit code 3" in sentence for sentence in figures["missed"]) == 2 * code
+
+
 def test_samples_and_a_plot_lie_beside_the_figures(bench, build, tmp_path):
     bench("--system", build(), "--against", build())
     names = {path.name for path in (tmp_path / "made" / "anew" / "benchmark").iterdir()}
