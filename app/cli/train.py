@@ -119,6 +119,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scans and label maps, laid out as for --data, for a share of the patches "
         "(real_share of --config)",
     )
+    bank.add_argument(
+        "--scan-on-device",
+        action="store_true",
+        help="let the device that trains, such as a GPU, compute blur, noise and resampling of "
+        "phase two's patches, a fifth of what they cost; not with --real",
+    )
     labeled = parser.add_argument_group("with --data or --real")
     labeled.add_argument(
         "--pseudo-labels",
@@ -176,6 +182,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
         wrong = {
             "real": "--bank; lay those scans into the folder of --data",
             "hold_out": "--bank; --fold and --folds hold scans out",
+            "scan_on_device": "--bank; other scans are scanned already",
         }
     else:
         wrong = dict.fromkeys(_WITH_DATA, "--data; leave it out")
@@ -183,9 +190,12 @@ def check_flags(arguments: argparse.Namespace) -> None:
             wrong |= dict.fromkeys(_WITH_SCANS, "--data or --real; leave it out")
     for name, belongs in wrong.items():
         value = given[name]
-        if value != _WITH_DATA.get(name):
+        if value is not False and value != _WITH_DATA.get(name):
             shown = ",".join(value) if isinstance(value, tuple) else value
-            raise UsageError(f"--{name.replace('_', '-')} {shown}: only with {belongs}")
+            told = f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}")
+            raise UsageError(f"{told}: only with {belongs}")
+    if arguments.scan_on_device and (arguments.phase != "segment" or arguments.real is not None):
+        raise UsageError("--scan-on-device: only with --phase segment, and without --real")
 
 
 def _check_start(arguments: argparse.Namespace) -> None:
@@ -235,6 +245,7 @@ def _train_on_bank(arguments: argparse.Namespace) -> None:
             real=real,
             start_from=arguments.start_from,
             workers=arguments.workers,
+            scan_on_device=arguments.scan_on_device,
         )
 
 

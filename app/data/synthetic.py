@@ -183,14 +183,43 @@ def draw_scan(
     labels : (Z, Y, X) array of uint8
         Organ values.
     """
-    (num_z, num_y, num_x), (step_z, step_y, step_x) = shape, spacing_mm
-    fine_shape, fine_mm = (2 * num_z, 2 * num_y, 2 * num_x), (step_z / 2, step_y / 2, step_x / 2)
-    placement = random_placement(body, center, fine_shape, fine_mm, rng)
+    tissues, labels = draw_tissues(body, center, shape, spacing_mm, rng)
+    hu, scanned_mm = scan(tissues, _half(spacing_mm), draw_aged_appearance(rng), rng)
+    return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
+
+
+def draw_tissues(
+    body: Body,
+    center: npt.NDArray[np.floating],
+    shape: IndexZYX,
+    spacing_mm: SpacingZYX,
+    rng: np.random.Generator,
+) -> tuple[LabelVolume, LabelVolume]:
+    """Cut a piece out of a body, varied anew, on a grid twice as fine as the patch's.
+
+    Parameters
+    ----------
+    body, center, shape, spacing_mm, rng
+        See :func:`random_placement`.
+
+    Returns
+    -------
+    tissues : (2 Z, 2 Y, 2 X) array of uint8
+        :class:`~app.synthesis.tissues.Tissue` values.
+    labels : (Z, Y, X) array of uint8
+        Organ values.
+    """
+    z, y, x = shape
+    placement = random_placement(body, center, (2 * z, 2 * y, 2 * x), _half(spacing_mm), rng)
     tissues, middles = cut_with_middles(body.tissues, placement)
     labels = ORGAN_OF_TISSUE[middles]
-    unlabel(labels, tissues, vary(tissues, fine_mm, rng))
-    hu, scanned_mm = scan(tissues, fine_mm, draw_aged_appearance(rng), rng)
-    return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
+    unlabel(labels, tissues, vary(tissues, _half(spacing_mm), rng))
+    return tissues, labels
+
+
+def _half(spacing_mm: SpacingZYX) -> SpacingZYX:
+    step_z, step_y, step_x = spacing_mm
+    return (step_z / 2, step_y / 2, step_x / 2)
 
 
 def _field_of_view(rng: np.random.Generator, shape: IndexZYX) -> tuple[slice, ...]:
@@ -256,6 +285,20 @@ def _segment_place(
     return rng.uniform(low, high), num_slices
 
 
+def _segment_view(rng: np.random.Generator, shape: IndexZYX, last: int) -> tuple[slice, ...]:
+    """Cut what a scan shows of a patch, which ends before a slice at the latest."""
+    slices, *in_plane = _field_of_view(rng, shape)
+    return slice(slices.start, min(slices.stop, last)), *in_plane
+
+
+def network_example(
+    hu: FloatVolume, labels: LabelVolume, seen: tuple[slice, ...], config: PhaseConfig
+) -> tuple[FloatVolume, LabelVolume]:
+    """Blank what the scanner did not see, in place, and scale the rest as the runtime does."""
+    _outside(hu, labels, seen)
+    return normalize(hu, config.window_hu), labels
+
+
 def segment_example(
     body: Body, config: PhaseConfig, shape: IndexZYX, rng: np.random.Generator
 ) -> tuple[FloatVolume, LabelVolume]:
@@ -281,9 +324,54 @@ def segment_example(
     """
     center, last = _segment_place(body, shape, rng)
     hu, labels = draw_scan(body, center, shape, config.spacing_mm, rng)
-    slices, *in_plane = _field_of_view(rng, shape)
-    _outside(hu, labels, (slice(slices.start, min(slices.stop, last)), *in_plane))
-    return normalize(hu, config.window_hu), labels
+    return network_example(hu, labels, _segment_view(rng, shape, last), config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnscannedPatch:
+    """A training patch of phase two before the scanner, see :mod:`app.data.device_scan`.
+
+    Parameters
+    ----------
+    tissues : (2 Z, 2 Y, 2 X) tensor of uint8
+        What lies there.
+    spacing_mm : (z, y, x) floats
+        Its grid, in mm.
+    labels : (Z, Y, X) tensor of uint8
+        Organ values.
+    appearance : Appearance
+        How it is to look.
+    seen : three slices
+        The part of the patch that the scan shows.
+    seed : int
+        Start of texture and noise.
+    """
+
+    tissues: Tensor
+    spacing_mm: SpacingZYX
+    labels: Tensor
+    appearance: Appearance
+    seen: tuple[slice, ...]
+    seed: int
+
+
+def unscanned_patch(
+    body: Body, config: PhaseConfig, shape: IndexZYX, rng: np.random.Generator
+) -> UnscannedPatch:
+    """Draw one training patch for phase two up to the scanner.
+
+    Parameters are those of :func:`segment_example`.
+    """
+    center, last = _segment_place(body, shape, rng)
+    tissues, labels = draw_tissues(body, center, shape, config.spacing_mm, rng)
+    return UnscannedPatch(
+        tissues=torch.from_numpy(tissues),
+        spacing_mm=_half(config.spacing_mm),
+        labels=torch.from_numpy(labels),
+        appearance=draw_aged_appearance(rng),
+        seen=_segment_view(rng, shape, last),
+        seed=int(rng.integers(2**63)),
+    )
 
 
 def _coarse_appearance(rng: np.random.Generator) -> Appearance:
@@ -312,11 +400,26 @@ def locate_example(
     length = int(rng.integers(shape[0] // 5, shape[0] + 1)) if rng.random() < 0.6 else shape[0]
     first = int(rng.integers(0, shape[0] - length + 1))
     in_plane = _field_of_view(rng, shape)[1:]
-    _outside(hu, labels, (slice(first, first + length), *in_plane))
-    return normalize(hu, config.window_hu), labels
+    return network_example(hu, labels, (slice(first, first + length), *in_plane), config)
 
 
 EXAMPLES = {"locate": locate_example, "segment": segment_example}
+
+
+def as_tensors(image: FloatVolume, labels: LabelVolume) -> tuple[Tensor, Tensor]:
+    """Give (1, Z, Y, X) tensors of float32 and int64."""
+    return torch.from_numpy(image)[None], torch.from_numpy(labels.astype(np.int64))[None]
+
+
+def _drawn_bodies(files: list[Path], seed: int) -> Iterator[tuple[Body, np.random.Generator]]:
+    """Draw bodies for ever; each worker has a stream of its own, and its share of them."""
+    worker = get_worker_info()
+    number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    rng = np.random.default_rng([seed, number])
+    # Bodies are kept once they are read, gigabytes of them.
+    files = files[number::num_workers] or files
+    while True:
+        yield load_body(files[rng.integers(len(files))]), rng
 
 
 class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
@@ -344,13 +447,26 @@ class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (1, Z, Y, X) float32 images and (1, Z, Y, X) int64 labels, for ever."""
-        worker = get_worker_info()
-        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        rng = np.random.default_rng([self.seed, number])
-        # Bodies are kept once they are read, gigabytes of them: each worker has its share.
-        bodies = self.bodies[number::num_workers] or self.bodies
         example = EXAMPLES[self.config.name]
-        while True:
-            body = load_body(bodies[rng.integers(len(bodies))])
-            image, labels = example(body, self.config, self.patch_shape, rng)
-            yield torch.from_numpy(image)[None], torch.from_numpy(labels.astype(np.int64))[None]
+        for body, rng in _drawn_bodies(self.bodies, self.seed):
+            yield as_tensors(*example(body, self.config, self.patch_shape, rng))
+
+
+class UnscannedPatches(IterableDataset[UnscannedPatch]):
+    """An endless stream of patches that :mod:`app.data.device_scan` is to scan.
+
+    Parameters are those of :class:`SyntheticPatches`; the phase is phase two.
+    """
+
+    def __init__(
+        self, bodies: list[Path], config: PhaseConfig, *, patch_shape: IndexZYX, seed: int
+    ) -> None:
+        self.bodies = bodies
+        self.config = config
+        self.patch_shape = patch_shape
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[UnscannedPatch]:
+        """Yield patches, for ever."""
+        for body, rng in _drawn_bodies(self.bodies, self.seed):
+            yield unscanned_patch(body, self.config, self.patch_shape, rng)

@@ -19,7 +19,7 @@ from scipy import ndimage
 from app.errors import UsageError
 from app.imaging.geometry import FloatVolume, IndexZYX, LabelVolume, SpacingZYX
 from app.imaging.resample import positions, resample_linear, resampled_shape
-from app.synthesis.fields import correlated_noise, smooth_field
+from app.synthesis.fields import TRUNCATE, correlated_noise, smooth_field
 from app.synthesis.tissues import RADIODENSITY, Radiodensity, Tissue
 
 PHASES = ("none", "arterial", "portal", "late")
@@ -86,7 +86,7 @@ _ALIKE_UNENHANCED = (
 _COARSE_SHARE = 0.3
 """How many scans were resampled to wide voxels before anyone saw them."""
 
-_STREAK_MM = 60.0
+STREAK_MM = 60.0
 """Distance along x over which a streak changes, in mm."""
 
 
@@ -221,6 +221,24 @@ def draw_appearance(rng: np.random.Generator, *, phase: str | None = None) -> Ap
     )
 
 
+def slice_grid(spacing_mm: SpacingZYX, appearance: Appearance) -> SpacingZYX:
+    """Give the grid of a scan's slices, in mm: the tissue map's, or with thicker ones."""
+    step_z, step_y, step_x = spacing_mm
+    return (max(appearance.slice_mm, step_z), step_y, step_x)
+
+
+def pixel_grid(spacing_mm: SpacingZYX, appearance: Appearance) -> SpacingZYX:
+    """Give the grid, in mm, that a scan is resampled to in-plane before it is handed on."""
+    step_z, step_y, step_x = spacing_mm
+    return (step_z, max(appearance.pixel_mm, step_y), max(appearance.pixel_mm, step_x))
+
+
+def picked(num_out: int, step_out: float, num_in: int, step_in: float) -> npt.NDArray[np.int64]:
+    """Give the voxel along an axis that is nearest to each of a coarser grid's."""
+    nearest = np.rint(positions(num_out, step_out, num_in, step_in))
+    return np.clip(nearest, 0, num_in - 1).astype(np.int64)
+
+
 def scan(
     tissues: LabelVolume, spacing_mm: SpacingZYX, appearance: Appearance, rng: np.random.Generator
 ) -> tuple[FloatVolume, SpacingZYX]:
@@ -253,14 +271,13 @@ def scan(
     for plane, kinds in zip(hu, tissues, strict=True):
         plane *= appearance.texture_hu.take(kinds, mode="clip")
         plane += appearance.hu.take(kinds, mode="clip")
-    step_z, *in_plane = spacing_mm
-    thick: SpacingZYX = (max(appearance.slice_mm, step_z), spacing_mm[1], spacing_mm[2])
-    if thick[0] > step_z:
+    thick = slice_grid(spacing_mm, appearance)
+    if thick != tuple(spacing_mm):
         hu = resample_linear(hu, spacing_mm, thick, resampled_shape(shape, spacing_mm, thick))
-    sigma = [appearance.blur_mm / step for step in in_plane]
-    blurred = ndimage.gaussian_filter(hu, sigma, axes=(1, 2), truncate=2.5)
+    sigma = [appearance.blur_mm / step for step in spacing_mm[1:]]
+    blurred = ndimage.gaussian_filter(hu, sigma, axes=(1, 2), truncate=TRUNCATE)
     if appearance.sharpness:
-        again = ndimage.gaussian_filter(blurred, sigma, axes=(1, 2), truncate=2.5)
+        again = ndimage.gaussian_filter(blurred, sigma, axes=(1, 2), truncate=TRUNCATE)
         blurred += appearance.sharpness * (blurred - again)
     hu = blurred
     hu += appearance.noise_hu * correlated_noise(rng, hu.shape, thick, appearance.noise_mm)
@@ -275,27 +292,30 @@ def _widen_pixels(
     hu: FloatVolume, spacing_mm: SpacingZYX, appearance: Appearance
 ) -> tuple[FloatVolume, SpacingZYX]:
     """Resample a scan in-plane as users do before they hand it on."""
-    step_z, *in_plane = spacing_mm
-    step_y, step_x = (max(appearance.pixel_mm, step) for step in in_plane)
-    wide: SpacingZYX = (step_z, step_y, step_x)
+    wide = pixel_grid(spacing_mm, appearance)
     if wide == tuple(spacing_mm):
         return hu, spacing_mm
     shape = resampled_shape(hu.shape, spacing_mm, wide)
     if appearance.pixels_averaged:
         return resample_linear(hu, spacing_mm, wide, shape), wide
     rows, columns = (
-        np.clip(np.rint(positions(*axis)), 0, axis[2] - 1).astype(np.int64)
-        for axis in zip(shape[1:], wide[1:], hu.shape[1:], in_plane, strict=True)
+        picked(*axis)
+        for axis in zip(shape[1:], wide[1:], hu.shape[1:], spacing_mm[1:], strict=True)
     )
     return hu[:, rows[:, None], columns], wide
 
 
+def streak_nodes(shape: IndexZYX, step_x: float) -> IndexZYX:
+    """Count the values that streaks are drawn between: a few in each row of voxels."""
+    num_z, num_y, num_x = shape
+    return (num_z, num_y, int(num_x * step_x / STREAK_MM) + 2)
+
+
 def _streaks(rng: np.random.Generator, shape: IndexZYX, step_x: float) -> FloatVolume:
     """Draw noise of unit variance that hardly changes along x."""
-    num_z, num_y, num_x = shape
-    nodes = rng.standard_normal((num_z, num_y, int(num_x * step_x / _STREAK_MM) + 2))
+    nodes = rng.standard_normal(streak_nodes(shape, step_x))
     return resample_linear(
-        nodes.astype(np.float32), (1.0, 1.0, _STREAK_MM), (1.0, 1.0, step_x), shape
+        nodes.astype(np.float32), (1.0, 1.0, STREAK_MM), (1.0, 1.0, step_x), shape
     )
 
 

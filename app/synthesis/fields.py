@@ -17,6 +17,16 @@ _UNIT_VARIANCE = 1.5**1.5
 """Interpolation in three directions shrinks the mean variance by (2/3)**3."""
 
 
+TRUNCATE = 2.5
+"""Standard deviations at which Gaussians end."""
+
+
+def noise_grid(spacing_mm: SpacingZYX, length_mm: float) -> SpacingZYX:
+    """Give the grid, in mm, that noise of a correlation length is drawn on at first."""
+    z, y, x = (max(step, length_mm / _STEPS_PER_LENGTH) for step in spacing_mm)
+    return (z, y, x)
+
+
 def correlated_noise(
     rng: np.random.Generator, shape: IndexZYX, spacing_mm: SpacingZYX, length_mm: float
 ) -> FloatVolume:
@@ -35,20 +45,27 @@ def correlated_noise(
     -------
     (Z, Y, X) array of float32
     """
-    z, y, x = (max(step, length_mm / _STEPS_PER_LENGTH) for step in spacing_mm)
-    drawn_mm: SpacingZYX = (z, y, x)
+    drawn_mm = noise_grid(spacing_mm, length_mm)
     noise = rng.standard_normal(resampled_shape(shape, spacing_mm, drawn_mm), dtype=np.float32)
     sigma_z, *in_plane = (length_mm / step for step in drawn_mm)
     # A line along z meets every plane, and a cache holds few places that are so far apart: with
     # one section at a time they are close together.
     for y in range(noise.shape[1]):
         section = np.ascontiguousarray(noise[:, y])
-        noise[:, y] = ndimage.gaussian_filter1d(section, sigma_z, 0, mode="wrap", truncate=2.5)
-    noise = ndimage.gaussian_filter(noise, in_plane, mode="wrap", axes=(1, 2), truncate=2.5)
+        noise[:, y] = ndimage.gaussian_filter1d(section, sigma_z, 0, mode="wrap", truncate=TRUNCATE)
+    noise = ndimage.gaussian_filter(noise, in_plane, mode="wrap", axes=(1, 2), truncate=TRUNCATE)
     if drawn_mm != tuple(spacing_mm):
         noise = resample_linear(noise, drawn_mm, spacing_mm, shape)
     noise /= max(float(noise.std()), 1e-6)
     return noise
+
+
+def num_nodes(shape: IndexZYX, spacing_mm: SpacingZYX, node_mm: float) -> IndexZYX:
+    """Count the nodes of a given distance, in mm, that cover a grid, along z, y and x."""
+    z, y, x = (
+        math.ceil(size * step / node_mm) + 1 for size, step in zip(shape, spacing_mm, strict=True)
+    )
+    return (z, y, x)
 
 
 def draw_nodes(
@@ -62,10 +79,7 @@ def draw_nodes(
     -------
     (nodes along z, along y, along x) array of float32
     """
-    z, y, x = (
-        math.ceil(size * step / node_mm) + 1 for size, step in zip(shape, spacing_mm, strict=True)
-    )
-    return rng.standard_normal((z, y, x), dtype=np.float32)
+    return rng.standard_normal(num_nodes(shape, spacing_mm, node_mm), dtype=np.float32)
 
 
 def smooth_field(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -11,9 +12,10 @@ from app.config import PhaseConfig
 from app.data.case_list import CaseList
 from app.data.cases import Case
 from app.data.dataset import training_dataset
+from app.data.device_scan import ScannedPatches
 from app.data.mixture import MixedPatches
 from app.data.splits import split_anatomies
-from app.data.synthetic import SyntheticPatches
+from app.data.synthetic import SyntheticPatches, UnscannedPatches
 from app.data.workers import start_worker
 from app.errors import UsageError
 from app.models.build import build_network
@@ -102,6 +104,7 @@ def train(
     real: CaseList | None = None,
     start_from: Path | None = None,
     workers: int = 1,
+    scan_on_device: bool = False,
 ) -> None:
     """Train one phase, or go on with a run that was killed.
 
@@ -123,6 +126,8 @@ def train(
         ``state.pt`` or ``checkpoint.safetensors`` of an earlier stage to begin with.
     workers : int
         Processes that make patches; 0 makes them in between.
+    scan_on_device : bool
+        Let the device that trains compute the scanner's part of phase two's patches.
 
     Raises
     ------
@@ -156,13 +161,17 @@ def train(
         resumed_at=trainer.step if resumed else None,
         hold_out=manifest is not None,
     )
-    patches = _patches(bodies, scans, phase, config, trainer.step, output)
-    trainer.run(
-        DataLoader(
-            patches,
-            batch_size=config.batch_size,
-            num_workers=workers,
-            prefetch_factor=PREFETCHED_BATCHES if workers else None,
-            worker_init_fn=start_worker if workers else None,
-        )
-    )
+    loading: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "num_workers": workers,
+        "prefetch_factor": PREFETCHED_BATCHES if workers else None,
+        "worker_init_fn": start_worker if workers else None,
+    }
+    if scan_on_device:
+        seed = config.seed_from(trainer.step)
+        unscanned = UnscannedPatches(bodies, phase, patch_shape=config.patch_shape, seed=seed)
+        loader = DataLoader(unscanned, collate_fn=list, **loading)
+        trainer.run(ScannedPatches(loader, phase, process.device))
+    else:
+        patches = _patches(bodies, scans, phase, config, trainer.step, output)
+        trainer.run(DataLoader(patches, **loading))

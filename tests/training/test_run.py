@@ -32,10 +32,12 @@ def test_an_empty_bank_is_refused_with_a_remedy(tmp_path):
         training_bodies(tmp_path, None)
 
 
-@pytest.mark.parametrize("phase", ["locate", "segment"])
-def test_the_command_trains_and_leaves_a_publishable_folder(bank, tmp_path, phase):
+@pytest.mark.parametrize(
+    ("phase", "options"), [("locate", []), ("segment", []), ("segment", ["--scan-on-device"])]
+)
+def test_the_command_trains_and_leaves_a_publishable_folder(bank, tmp_path, phase, options):
     arguments = ["train", "--phase", phase, "--bank", str(bank), "--output", str(tmp_path)]
-    arguments += ["--steps", "2", "--patch", "32x32x64", "--batch", "1", "--workers", "0"]
+    arguments += ["--steps", "2", "--patch", "32x32x64", "--batch", "1", "--workers", "0", *options]
 
     assert main(arguments) == 0
 
@@ -44,6 +46,18 @@ def test_the_command_trains_and_leaves_a_publishable_folder(bank, tmp_path, phas
     assert record["config"]["name"] == phase
     assert record["training"]["stages"][0]["patch_shape"] == [32, 32, 64]
     assert record["training"]["cases"] == ["testing_0001_0", "testing_0002_0"]
+
+
+@pytest.mark.parametrize("options", [
+    ["--bank", "there", "--phase", "locate"],
+    ["--bank", "there", "--phase", "segment", "--real", "scans"],
+    ["--data", "there", "--phase", "segment"],
+])  # fmt: skip
+def test_what_a_device_cannot_scan_is_wrong_use(tmp_path, capsys, options):
+    words = ["train", "--output", str(tmp_path / "run"), "--scan-on-device", *options]
+    assert main(words) == 2
+    assert "--scan-on-device: only with" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_further_stage_remembers_the_ones_before(bank, tmp_path):

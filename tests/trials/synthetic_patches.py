@@ -1,6 +1,7 @@
 """What it costs to make a training patch of a phase, and a digest of what was made.
 
     python tests/trials/synthetic_patches.py --bank DIR [--phase segment] [--patches 60] [--profile]
+        [--unscanned: leave out what `train --scan-on-device` leaves to a device]
 
 Prints processor seconds a patch on one core, the reading of bodies left out, and a digest of all
 images and labels: two states of the code that print the same digest make the same patches.
@@ -20,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from app.config import LOCATE, SEGMENT
-from app.data.synthetic import SyntheticPatches, load_body
+from app.data.synthetic import SyntheticPatches, UnscannedPatches, load_body
 
 CONFIGS = {config.name: config for config in (LOCATE, SEGMENT)}
 
@@ -36,11 +37,13 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=60)
     parser.add_argument("--seed", type=int, default=18)
     parser.add_argument("--profile", action="store_true", help="say which functions took it")
+    parser.add_argument("--unscanned", action="store_true", help="phase two's up to the scanner")
     options = parser.parse_args()
     bodies = sorted(options.bank.glob("*.npz"))[:BODIES]
     for body in bodies:
         load_body(body)
-    patches = SyntheticPatches(
+    kind = UnscannedPatches if options.unscanned else SyntheticPatches
+    patches = kind(
         bodies,
         CONFIGS[options.phase],
         patch_shape=CONFIGS[options.phase].patch_shape,
@@ -52,9 +55,10 @@ def main() -> None:
         begun = time.process_time()
         if options.profile:
             profile.enable()
-        image, labels = next(stream)
+        made = next(stream)
         profile.disable()
         seconds += time.process_time() - begun
+        image, labels = (made.tissues, made.labels) if options.unscanned else made
         digest.update(image.numpy())
         digest.update(labels.numpy())
     print(f"{seconds / options.patches:.3f} s of processor time a patch, {digest.hexdigest()[:16]}")
