@@ -123,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scan-on-device",
         action="store_true",
         help="let the device that trains, such as a GPU, compute blur, noise and resampling of "
-        "phase two's patches, a fifth of what they cost; not with --real",
+        "phase two's patches, a third of what they cost; not with --real",
     )
     labeled = parser.add_argument_group("with --data or --real")
     labeled.add_argument(

@@ -41,6 +41,15 @@ def _blur(size: int, sigma: float, mode: str) -> npt.NDArray[np.float32]:
     return blur
 
 
+@lru_cache(maxsize=256)
+def _interpolation(
+    num_out: int, step_out: float, num_in: int, step_in: float
+) -> npt.NDArray[np.float32]:
+    """Build the matrix that interpolates along an axis."""
+    weights: npt.NDArray[np.float32] = linear_weights(num_out, step_out, num_in, step_in).toarray()
+    return weights
+
+
 def _along(volume: Tensor, axis: int, matrix: npt.NDArray[np.float32]) -> Tensor:
     """Multiply the lines of a volume along an axis with a matrix."""
     weights = torch.from_numpy(matrix).to(volume.device)
@@ -53,8 +62,8 @@ def _resample(
     """Do what :func:`app.imaging.resample.resample_linear` does."""
     for axis, (size, step) in enumerate(zip(new_shape, new_mm, strict=True)):
         if (size, step) != (volume.shape[axis], spacing_mm[axis]):
-            weights = linear_weights(size, step, volume.shape[axis], spacing_mm[axis])
-            volume = _along(volume, axis, weights.toarray())
+            weights = _interpolation(size, step, volume.shape[axis], spacing_mm[axis])
+            volume = _along(volume, axis, weights)
     return volume
 
 

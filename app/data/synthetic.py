@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ from app.synthesis.fields import draw_nodes
 from app.synthesis.spine import draw_aged_appearance
 from app.synthesis.tissues import ORGAN_OF_TISSUE, Tissue
 from app.synthesis.variation import unlabel, vary
+
+_Patch_co = TypeVar("_Patch_co", covariant=True)
 
 _CAVITY = (Tissue.MESENTERY, Tissue.PELVIC_SOFT_TISSUE, Tissue.BOWEL_CONTENT, Tissue.URINE)
 
@@ -183,43 +186,27 @@ def draw_scan(
     labels : (Z, Y, X) array of uint8
         Organ values.
     """
-    tissues, labels = draw_tissues(body, center, shape, spacing_mm, rng)
-    hu, scanned_mm = scan(tissues, _half(spacing_mm), draw_aged_appearance(rng), rng)
+    fine_shape, fine_mm = _twice_as_fine(shape, spacing_mm)
+    placement = random_placement(body, center, fine_shape, fine_mm, rng)
+    tissues, labels = _varied_piece(body, placement, fine_mm, rng)
+    hu, scanned_mm = scan(tissues, fine_mm, draw_aged_appearance(rng), rng)
     return resample_linear(hu, scanned_mm, spacing_mm, shape), labels
 
 
-def draw_tissues(
-    body: Body,
-    center: npt.NDArray[np.floating],
-    shape: IndexZYX,
-    spacing_mm: SpacingZYX,
-    rng: np.random.Generator,
+def _twice_as_fine(shape: IndexZYX, spacing_mm: SpacingZYX) -> tuple[IndexZYX, SpacingZYX]:
+    """Give the grid that a patch is scanned on, for partial volume at organ borders."""
+    (num_z, num_y, num_x), (step_z, step_y, step_x) = shape, spacing_mm
+    return (2 * num_z, 2 * num_y, 2 * num_x), (step_z / 2, step_y / 2, step_x / 2)
+
+
+def _varied_piece(
+    body: Body, placement: Placement, spacing_mm: SpacingZYX, rng: np.random.Generator
 ) -> tuple[LabelVolume, LabelVolume]:
-    """Cut a piece out of a body, varied anew, on a grid twice as fine as the patch's.
-
-    Parameters
-    ----------
-    body, center, shape, spacing_mm, rng
-        See :func:`random_placement`.
-
-    Returns
-    -------
-    tissues : (2 Z, 2 Y, 2 X) array of uint8
-        :class:`~app.synthesis.tissues.Tissue` values.
-    labels : (Z, Y, X) array of uint8
-        Organ values.
-    """
-    z, y, x = shape
-    placement = random_placement(body, center, (2 * z, 2 * y, 2 * x), _half(spacing_mm), rng)
+    """Cut tissues out of a body, varied anew, and the labels on the grid half as fine."""
     tissues, middles = cut_with_middles(body.tissues, placement)
     labels = ORGAN_OF_TISSUE[middles]
-    unlabel(labels, tissues, vary(tissues, _half(spacing_mm), rng))
+    unlabel(labels, tissues, vary(tissues, spacing_mm, rng))
     return tissues, labels
-
-
-def _half(spacing_mm: SpacingZYX) -> SpacingZYX:
-    step_z, step_y, step_x = spacing_mm
-    return (step_z / 2, step_y / 2, step_x / 2)
 
 
 def _field_of_view(rng: np.random.Generator, shape: IndexZYX) -> tuple[slice, ...]:
@@ -363,10 +350,12 @@ def unscanned_patch(
     Parameters are those of :func:`segment_example`.
     """
     center, last = _segment_place(body, shape, rng)
-    tissues, labels = draw_tissues(body, center, shape, config.spacing_mm, rng)
+    fine_shape, fine_mm = _twice_as_fine(shape, config.spacing_mm)
+    placement = random_placement(body, center, fine_shape, fine_mm, rng)
+    tissues, labels = _varied_piece(body, placement, fine_mm, rng)
     return UnscannedPatch(
         tissues=torch.from_numpy(tissues),
-        spacing_mm=_half(config.spacing_mm),
+        spacing_mm=fine_mm,
         labels=torch.from_numpy(labels),
         appearance=draw_aged_appearance(rng),
         seen=_segment_view(rng, shape, last),
@@ -411,18 +400,7 @@ def as_tensors(image: FloatVolume, labels: LabelVolume) -> tuple[Tensor, Tensor]
     return torch.from_numpy(image)[None], torch.from_numpy(labels.astype(np.int64))[None]
 
 
-def _drawn_bodies(files: list[Path], seed: int) -> Iterator[tuple[Body, np.random.Generator]]:
-    """Draw bodies for ever; each worker has a stream of its own, and its share of them."""
-    worker = get_worker_info()
-    number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-    rng = np.random.default_rng([seed, number])
-    # Bodies are kept once they are read, gigabytes of them.
-    files = files[number::num_workers] or files
-    while True:
-        yield load_body(files[rng.integers(len(files))]), rng
-
-
-class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
+class _PatchStream(IterableDataset[_Patch_co]):
     """An endless stream of training patches.
 
     Parameters
@@ -445,28 +423,30 @@ class SyntheticPatches(IterableDataset[tuple[Tensor, Tensor]]):
         self.patch_shape = patch_shape
         self.seed = seed
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (1, Z, Y, X) float32 images and (1, Z, Y, X) int64 labels, for ever."""
-        example = EXAMPLES[self.config.name]
-        for body, rng in _drawn_bodies(self.bodies, self.seed):
-            yield as_tensors(*example(body, self.config, self.patch_shape, rng))
-
-
-class UnscannedPatches(IterableDataset[UnscannedPatch]):
-    """An endless stream of patches that :mod:`app.data.device_scan` is to scan.
-
-    Parameters are those of :class:`SyntheticPatches`; the phase is phase two.
-    """
-
-    def __init__(
-        self, bodies: list[Path], config: PhaseConfig, *, patch_shape: IndexZYX, seed: int
-    ) -> None:
-        self.bodies = bodies
-        self.config = config
-        self.patch_shape = patch_shape
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[UnscannedPatch]:
+    def __iter__(self) -> Iterator[_Patch_co]:
         """Yield patches, for ever."""
-        for body, rng in _drawn_bodies(self.bodies, self.seed):
-            yield unscanned_patch(body, self.config, self.patch_shape, rng)
+        worker = get_worker_info()
+        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        rng = np.random.default_rng([self.seed, number])
+        # Bodies are kept once they are read, gigabytes of them: each worker has its share.
+        bodies = self.bodies[number::num_workers] or self.bodies
+        while True:
+            yield self._draw(load_body(bodies[rng.integers(len(bodies))]), rng)
+
+    def _draw(self, body: Body, rng: np.random.Generator) -> _Patch_co:
+        """Draw one patch of a body."""
+        raise NotImplementedError
+
+
+class SyntheticPatches(_PatchStream[tuple[Tensor, Tensor]]):
+    """An endless stream of (1, Z, Y, X) float32 images and (1, Z, Y, X) int64 labels."""
+
+    def _draw(self, body: Body, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return as_tensors(*EXAMPLES[self.config.name](body, self.config, self.patch_shape, rng))
+
+
+class UnscannedPatches(_PatchStream[UnscannedPatch]):
+    """An endless stream of phase two's patches that :mod:`app.data.device_scan` is to scan."""
+
+    def _draw(self, body: Body, rng: np.random.Generator) -> UnscannedPatch:
+        return unscanned_patch(body, self.config, self.patch_shape, rng)

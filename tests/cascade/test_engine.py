@@ -31,7 +31,6 @@ def test_network_scores_a_patch(stand_in_weights):
 RELEASE = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
 from app.cascade.engine import CpuNetwork
 from resident import resident_bytes
@@ -116,7 +115,6 @@ def test_a_quota_of_processor_time_counts_like_processors(monkeypatch, quota, th
 CHOSEN = """
 import os, sys
 from pathlib import Path
-from types import SimpleNamespace
 from app.cascade.engine import CpuNetwork, available_threads
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])  # as taskset does
 network = CpuNetwork(Path(sys.argv[1]), precision="f32")

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.benchmark.compare import dice_per_organ
+from app.benchmark.compare import dice_per_organ, mean_dice
 from app.imaging.geometry import Geometry
 from app.imaging.io import read_scan, write_volume
 from app.imaging.volume import Volume
@@ -37,10 +37,10 @@ MOVED = (1, 5, 7)  # voxels cut off at the beginning of z, y, x
 class Changed:
     """A changed scan and how its labels come back onto the grid of the scan as it is.
 
-    ``kept`` is the part of that grid that the labels then lie on.
+    ``make`` works the scan out, ``kept`` is the part of that grid that the labels then lie on.
     """
 
-    hu: np.ndarray
+    make: object
     spacing_mm: tuple
     back: object
     kept: tuple = ()
@@ -57,7 +57,9 @@ def averaged(hu, spacing_mm, every):
     groups = [
         part for length, count in zip(size, every, strict=True) for part in (length // count, count)
     ]
-    averages = hu[kept].reshape(groups).mean(axis=(1, 3, 5), dtype=np.float32)
+
+    def make():
+        return hu[kept].reshape(groups).mean(axis=(1, 3, 5), dtype=np.float32)
 
     def back(labels):
         for axis, count in enumerate(every):
@@ -65,7 +67,7 @@ def averaged(hu, spacing_mm, every):
         return labels
 
     wide = tuple(step * count for step, count in zip(spacing_mm, every, strict=True))
-    return Changed(averages, wide, back, kept)
+    return Changed(make, wide, back, kept)
 
 
 def rotated(hu, spacing_mm, degrees, axes):
@@ -81,37 +83,46 @@ def rotated(hu, spacing_mm, degrees, axes):
         middle = (np.array(array.shape) - 1) / 2
         return ndimage.affine_transform(array, matrix, middle - matrix @ middle, **how)
 
-    turned = turn(hu.astype(np.float32), angle, order=1, cval=AIR_HU)
-    return Changed(turned, spacing_mm, lambda labels: turn(labels, -angle, order=0))
+    def make():
+        return turn(hu.astype(np.float32), angle, order=1, cval=AIR_HU)
+
+    return Changed(make, spacing_mm, lambda labels: turn(labels, -angle, order=0))
 
 
 def noisy(hu, spacing_mm):
-    noise = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=hu.shape), 0.6)
-    return Changed(hu + NOISE_HU * noise / noise.std(), spacing_mm, same)
+    def make():
+        noise = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=hu.shape), 0.6)
+        return hu + NOISE_HU * noise / noise.std()
+
+    return Changed(make, spacing_mm, same)
 
 
 def softer(hu, spacing_mm):
     width = [0.0, SOFT_MM / spacing_mm[1], SOFT_MM / spacing_mm[2]]
-    return Changed(ndimage.gaussian_filter(hu.astype(np.float32), width), spacing_mm, same)
+    return Changed(lambda: ndimage.gaussian_filter(hu.astype(np.float32), width), spacing_mm, same)
 
 
 def cut(hu, spacing_mm, *kept):
-    return Changed(hu[kept], spacing_mm, same, kept)
+    return Changed(lambda: hu[kept], spacing_mm, same, kept)
 
 
 def scaled(hu, spacing_mm, by):
-    return Changed(hu, tuple(step * by for step in spacing_mm), same)
+    return Changed(lambda: hu, tuple(step * by for step in spacing_mm), same)
+
+
+def shifted(hu, spacing_mm, by_hu):
+    return Changed(lambda: hu + by_hu, spacing_mm, same)
 
 
 CHANGES = {
-    AS_IT_IS: lambda hu, mm: Changed(hu, mm, same),
+    AS_IT_IS: lambda hu, mm: scaled(hu, mm, 1),
     "moved": lambda hu, mm: cut(hu, mm, *(slice(first, None) for first in MOVED)),
     "thicker": lambda hu, mm: averaged(hu, mm, (max(1, round(THICK_MM / mm[0])), 1, 1)),
     "coarser": lambda hu, mm: averaged(hu, mm, (1, 2, 2)),
     "noisy": noisy,
     "softer": softer,
-    "brighter": lambda hu, mm: Changed(hu + OFF_HU, mm, same),
-    "darker": lambda hu, mm: Changed(hu - OFF_HU, mm, same),
+    "brighter": lambda hu, mm: shifted(hu, mm, OFF_HU),
+    "darker": lambda hu, mm: shifted(hu, mm, -OFF_HU),
     "upper_half": lambda hu, mm: cut(hu, mm, slice(len(hu) // 2, None)),
     "lower_half": lambda hu, mm: cut(hu, mm, slice(len(hu) // 2)),
     "turned": lambda hu, mm: rotated(hu, mm, TURN_DEG, (1, 2)),
@@ -122,7 +133,7 @@ CHANGES = {
 
 
 def write(changed, path):
-    hu = np.clip(np.rint(changed.hu), AIR_HU, 3071).astype(np.int16)
+    hu = np.clip(np.rint(changed.make()), AIR_HU, 3071).astype(np.int16)
     geometry = Geometry(shape=hu.shape, spacing_mm=changed.spacing_mm)
     write_volume(Volume(np.ascontiguousarray(hu), geometry), path)
 
@@ -181,17 +192,15 @@ def print_table(title, by_change):
     for change, scores in by_change.items():
         if not scores:
             continue
-        of_scans = [mean(scores[name].values()) if name in scores else None for name in names]
-        of_organs = {o.name: mean(scores[name][o.name] for name in scores) for o in ORGANS}
+        of_scans = {name: mean_dice(scores.get(name)) for name in names}
+        of_organs = {
+            organ.name: mean_dice({name: scores[name][organ.name] for name in scores})
+            for organ in ORGANS
+        }
         worst = min((score, name) for name, score in of_organs.items() if score is not None)
-        cells = ["–" if score is None else f"{score:.3f}" for score in (*of_scans, mean(of_scans))]
+        means = (*of_scans.values(), mean_dice(of_scans))
+        cells = ["–" if score is None else f"{score:.3f}" for score in means]
         print(f"| {change} | {' | '.join(cells)} | {worst[0]:.3f} {worst[1]} |")
-
-
-def mean(scores):
-    """Average what is there; None where nothing is."""
-    there = [score for score in scores if score is not None]
-    return float(np.mean(there)) if there else None
 
 
 if __name__ == "__main__":
